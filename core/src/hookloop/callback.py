@@ -1,0 +1,126 @@
+"""Callback: the base class of callbacks, and what one is given."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from hookloop import hookspecs
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from hookloop.loop import Loop
+
+INERT = "__hookloop_inert__"
+
+
+class Callback:
+    """Base class of callbacks: subclass it and write the hooks that you want.
+
+    Every hook of `hookloop.hookspecs` exists here as a method that does nothing, so that
+    ``super().on_epoch_end(epoch, logs)`` works; such a method costs nothing, as it is never
+    called otherwise. A hook takes any subset of its arguments, by name.
+
+    Attributes:
+        loop: The running loop, set before the first hook.
+        model: The user's module, unwrapped.
+        params: ``epochs``, ``steps`` (None where unknown), ``batch_size``, ``samples``,
+            ``verbose``, ``metrics``, ``do_validation``.
+        validation_data: As passed to the loop, or None.
+        name: Key in saved state, in errors and in ``loop.callbacks``; None for the default.
+        observer: True for a class that only watches and records, and leaves model, optimizer,
+            random numbers and decisions alone. If it fails, it is turned off and training goes on.
+        ranks: In a distributed run, ``"zero"`` or ``"all"``; unless stated, observers run on rank
+            zero and others on all.
+        needs: Features of the loop without which this callback makes no sense.
+    """
+
+    loop: Loop = None  # type: ignore[assignment]
+    model: nn.Module = None  # type: ignore[assignment]
+    params: Mapping[str, Any] = {}
+    validation_data: Any = None
+
+    name: str | None = None
+    observer: bool = False
+    ranks: Literal["zero", "all"] | None = None
+    needs: ClassVar[tuple[str, ...]] = ()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Callback:
+        if constructor(cls) == inspect.Signature() and (args or kwargs):
+            raise TypeError(f"{cls.__name__}() takes no arguments")
+        self = super().__new__(cls)
+        self.__dict__["_settings"] = _bound(cls, args, kwargs)
+        return self
+
+    def set_loop(self, loop: Loop) -> None:
+        """Receive the running loop, before the first hook."""
+        self.loop = loop
+
+    def set_params(self, params: Mapping[str, Any]) -> None:
+        """Receive the parameters of the run, before the first hook."""
+        self.params = params
+
+    def set_model(self, model: nn.Module) -> None:
+        """Receive the user's module, last of the setters; override it to prepare what needs it."""
+        self.model = model
+
+
+def constructor(factory: Callable[..., Any]) -> inspect.Signature:
+    """Give the signature by which a callback is made, without ``self``."""
+    if not isinstance(factory, type):
+        return inspect.signature(factory)
+    init = factory.__init__  # type: ignore[misc]
+    if init is object.__init__:
+        return inspect.Signature()
+    whole = inspect.signature(init)
+    return whole.replace(parameters=list(whole.parameters.values())[1:])
+
+
+def settings_of(callback: Any) -> dict[str, Any]:
+    """Tell with which arguments a callback was made, defaults included.
+
+    Returns:
+        Plain data: numbers, text and containers as given; anything else by its qualified name.
+        Empty for objects that do not derive from `Callback`.
+    """
+    bound = getattr(callback, "_settings", None)
+    return {name: _plain(value) for name, value in bound.items()} if bound else {}
+
+
+def _bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+    try:
+        bound = constructor(cls).bind(*args, **kwargs)
+    except (TypeError, ValueError):  # unpickled, or about to fail in __init__ with a better text
+        return {}
+    bound.apply_defaults()
+    return dict(bound.arguments)
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "__fspath__"):
+        return str(value)
+    named = value if hasattr(value, "__qualname__") else type(value)
+    return f"<{named.__module__}.{named.__qualname__}>"
+
+
+def _inert(name: str) -> Callable[..., None]:
+    def hook(self: Callback, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    hook.__name__ = name
+    hook.__qualname__ = f"Callback.{name}"
+    hook.__doc__ = getattr(hookspecs, hookspecs.SPELLINGS.get(name, name)).__doc__
+    setattr(hook, INERT, True)
+    return hook
+
+
+for _name in (*hookspecs.names(), *hookspecs.SPELLINGS):
+    setattr(Callback, _name, _inert(_name))

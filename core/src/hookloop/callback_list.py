@@ -1,0 +1,206 @@
+"""CallbackList: driving hooks one by one from a loop of one's own, called as in Keras."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any
+
+from hookloop.driver import Driver
+from hookloop.errors import HookloopError
+from hookloop.history import History
+from hookloop.logs import Logs
+from hookloop.loop import HOSTS, Loop
+from hookloop.selection import load_callbacks, named
+
+if TYPE_CHECKING:
+    from torch import nn
+    from torch.optim import Optimizer
+
+
+class ListLoop(Loop):
+    """The loop of a `CallbackList`: hooks as they are called, no data, no evaluation."""
+
+    host = "CallbackList"
+    features = frozenset(
+        "batch_hooks before_optimizer_step test_hooks predict_hooks batch_loss optimizer set_lr "
+        "stop state exception".split()
+    )
+
+
+HOSTS[ListLoop.host] = ListLoop.features
+
+
+class CallbackList:
+    """Callbacks, and one method a hook to call from a loop of one's own.
+
+    The checkpoint hooks follow by themselves; epoch hooks work without batch hooks. What callbacks
+    add to logs is written back into the mapping that was passed. If a callback raises, every
+    callback sees its end before the exception goes on; for an exception of the loop itself, call
+    ``on_exception``.
+
+    Args:
+        callbacks: In any form in which callbacks can be chosen.
+        model: The module that is trained.
+        optimizer: Its optimizer; without one there is no learning rate, and every batch counts
+            as a step.
+        params: What callbacks find as ``params``: ``epochs``, ``steps`` and so on.
+        validation_data: What callbacks find as ``validation_data``.
+        history: Whether to add a `History`.
+    """
+
+    def __init__(
+        self,
+        callbacks: Any = (),
+        *,
+        model: nn.Module | None,
+        optimizer: Optimizer | None = None,
+        params: Mapping[str, Any] | None = None,
+        validation_data: Any = None,
+        history: bool = False,
+    ) -> None:
+        self._callbacks = load_callbacks(callbacks) + ([History()] if history else [])
+        self._about = {"model": model, "params": params, "validation_data": validation_data}
+        self._optimizers = [optimizer] if optimizer is not None else []
+        self._driver: Driver | None = None
+        self._hook: Any = None
+
+    def append(self, callback: Any) -> None:
+        """Add a callback; until the first hook is called."""
+        if self._driver is not None:
+            message = "The list of callbacks is fixed while a run is under way."
+            raise HookloopError(message, fix="append before the first hook is called")
+        self._callbacks += load_callbacks([callback])
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self._callbacks)
+
+    def __len__(self) -> int:
+        return len(self._callbacks)
+
+    def as_callbacks(self) -> list[Any]:
+        """Give the callbacks, for whoever takes this list in place of them."""
+        return list(self._callbacks)
+
+    @property
+    def loop(self) -> Loop:
+        """What the callbacks see."""
+        return self._started().loop
+
+    def _started(self) -> Driver:
+        if self._driver is None:
+            loop = ListLoop(
+                optimizers=self._optimizers, callbacks=named(self._callbacks), **self._about
+            )
+            loop.history = next((c for c in self._callbacks if isinstance(c, History)), None)
+            self._driver = Driver(loop)
+            for optimizer in self._optimizers:
+                self._hook = optimizer.register_step_post_hook(self._count)
+        return self._driver
+
+    def _count(self, *_: Any) -> None:
+        self.loop.step += 1
+
+    def _run(self, act: Any, *arguments: Any) -> Any:
+        driver = self._started()
+        try:
+            return act(driver, *arguments)
+        except BaseException as error:
+            driver.fail(error)
+            self._finish()
+            raise
+
+    def _finish(self) -> None:
+        """Forget the run; the next hook begins another."""
+        self._driver = None
+        if self._hook is not None:
+            self._hook.remove()
+
+    # -- hooks -------------------------------------------------------------------------------------
+
+    def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._run(Driver.train_begin)
+
+    def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._run(Driver.epoch_begin, epoch)
+
+    def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._run(Driver.batch_begin, batch, Logs(logs or {}))
+
+    def on_before_optimizer_step(
+        self, optimizer: Any = None, logs: Mapping[str, Any] | None = None
+    ) -> None:
+        chosen = optimizer if optimizer is not None else self.loop.optimizer
+        self._run(Driver.fire, "on_before_optimizer_step", chosen, self._batch_logs(logs))
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.loop.batch = batch
+        if not self._optimizers:
+            self.loop.step += 1
+        found = self._batch_logs(logs)
+        self._run(Driver.batch_end, batch, found)
+        _write_back(logs, found)
+
+    def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._run(Driver.test_begin)
+
+    def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._run(Driver.test_batch_begin, batch, Logs(logs or {}))
+
+    def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+        found = self._batch_logs(logs)
+        self._run(Driver.test_batch_end, batch, found)
+        _write_back(logs, found)
+
+    def on_test_end(self, logs: Any = None) -> None:
+        found = _logs(logs)
+        self._run(Driver.test_end, found)
+        _write_back(logs, found)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.loop.epoch = epoch
+        _write_back(logs, self._run(Driver.epoch_end, _logs(logs)))
+
+    def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._run(Driver.predict_begin)
+
+    def on_predict_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
+        self._run(Driver.predict_batch_begin, batch, Logs(logs or {}))
+
+    def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
+        found = _logs(logs)
+        self._run(Driver.predict_batch_end, batch, found)
+        _write_back(logs, found)
+
+    def on_predict_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._run(Driver.predict_end)
+
+    def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
+        self._run(Driver.train_end)
+        self._finish()
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Tell the callbacks that the run is ending with an exception, and end it."""
+        self._started().fail(exception)
+        self._finish()
+
+    on_batch_begin = on_train_batch_begin
+    on_batch_end = on_train_batch_end
+
+    def _batch_logs(self, logs: Mapping[str, Any] | None) -> Logs:
+        """Continue the logs that the batch's begin hook started."""
+        found = self.loop.logs if self.loop.batch is not None else Logs()
+        found.update(logs or {})
+        return found
+
+
+def _logs(logs: Mapping[str, Any] | None) -> Logs:
+    found = Logs()
+    found.update(logs or {})
+    return found
+
+
+def _write_back(logs: Any, found: Logs) -> None:
+    if isinstance(logs, MutableMapping):
+        for key, value in found.items():
+            if key not in logs:
+                logs[key] = value

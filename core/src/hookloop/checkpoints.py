@@ -1,0 +1,216 @@
+"""The formats of saved states and weights. Reading one never runs code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import pickle
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from hookloop import files, state
+from hookloop.errors import StateError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+_SUM = "hookloop.sha256"
+
+
+def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
+    """Save a run's state: as a ``.pt`` file, or, for a path without a suffix, as a folder.
+
+    Args:
+        path: Where to.
+        saved: What ``loop.state_dict()`` gave.
+
+    Raises:
+        FileError: If it cannot be written; what was there before is there still.
+    """
+    if Path(path).suffix:
+        files.atomic_write(path, pt_writer(saved))
+    else:
+        files.replace_folder(path, _folder_contents(saved))
+
+
+def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a run's state, checked whole.
+
+    Args:
+        path: A ``.pt`` file or a state folder.
+
+    Raises:
+        StateError: If it is not there, is damaged, or is no state of a run.
+    """
+    source = Path(path)
+    if not source.exists():
+        raise StateError(f"{source} does not exist.", fix="name a .pt file or a state folder")
+    saved = _read_folder(source) if source.is_dir() else _read_pt(source)
+    state.check_format(saved)
+    return saved
+
+
+def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
+    """Read a model's weights from anything that hookloop wrote.
+
+    Args:
+        model: The module to fill; nothing in it changes unless all weights fit.
+        path: A ``.pt``, weights-only or ``.safetensors`` file, or a state folder.
+
+    Raises:
+        StateError: If the file is damaged, or its weights do not fit the model.
+    """
+    weights = read_weights(path)
+    try:
+        own = model.state_dict()
+        if set(own) == set(weights) and any(own[k].shape != weights[k].shape for k in own):
+            raise RuntimeError("shapes differ")
+        model.load_state_dict(weights)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        message = f"The weights in {os.fspath(path)} are of another model: {error}"
+        raise StateError(message, fix="build the model as it was when they were saved") from None
+
+
+def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read weights by name, from anything that hookloop wrote, onto the CPU."""
+    source = Path(path)
+    if not source.exists():
+        raise StateError(f"{source} does not exist.", fix="name a file that was saved")
+    if source.is_dir():
+        return dict(_read_folder(source)["model"])
+    if source.read_bytes()[:2] != b"PK":  # not torch's zip format
+        return _read_safetensors(source)
+    saved = _read_pt(source)
+    return dict(saved["model"]) if saved.get("format") == state.FORMAT else saved
+
+
+def pt_writer(saved: Mapping[str, Any]) -> Callable[[IO[bytes]], None]:
+    """Give a function that writes plain data and tensors in torch's format."""
+
+    def write(file: IO[bytes]) -> None:
+        import torch
+
+        torch.save(saved, file)
+
+    return write
+
+
+def safetensors_bytes(weights: Mapping[str, Tensor]) -> bytes:
+    """Serialize weights; the SHA-256 sum of the data stands in the metadata."""
+    import safetensors.torch
+
+    tensors = {name: _own(value) for name, value in weights.items()}
+    whole = safetensors.torch.save(tensors)
+    (length,) = struct.unpack("<Q", whole[:8])
+    header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
+    header["__metadata__"] = {"format": "pt", _SUM: hashlib.sha256(data).hexdigest()}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    import safetensors.torch
+    from safetensors import SafetensorError
+
+    whole = path.read_bytes()
+    try:
+        tensors = safetensors.torch.load(whole)
+        (length,) = struct.unpack("<Q", whole[:8])
+        expected = json.loads(whole[8 : 8 + length]).get("__metadata__", {}).get(_SUM)
+    except (SafetensorError, struct.error, ValueError, KeyError) as error:
+        raise _damaged(path, error) from None
+    if expected and hashlib.sha256(whole[8 + length :]).hexdigest() != expected:
+        raise _damaged(path, ValueError("its SHA-256 sum differs from the one in its metadata"))
+    return tensors
+
+
+def _read_pt(path: Path) -> dict[str, Any]:
+    import torch
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            broken = archive.testzip()  # torch itself does not look at the CRCs
+        if broken:
+            raise ValueError(f"the CRC of {broken} is wrong")
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, KeyError) as error:
+        raise _damaged(path, error) from None
+    except (pickle.UnpicklingError, NotImplementedError) as error:
+        message = f"{path} holds more than plain data and tensors, and was not loaded."
+        raise StateError(message, fix="use only files that hookloop wrote") from error
+    if not isinstance(saved, dict):
+        raise StateError(f"{path} holds a {type(saved).__name__}.", fix="use a file of hookloop's")
+    return saved
+
+
+def _damaged(path: Path, error: Exception) -> StateError:
+    return StateError(f"{path} is damaged or of another format: {error}.", fix="use an older one")
+
+
+# -- state folders ---------------------------------------------------------------
+
+
+def _folder_contents(saved: Mapping[str, Any]) -> dict[str, bytes]:
+    tensors: dict[str, Tensor] = {}
+    text = json.dumps(_encode(saved, "", tensors), allow_nan=False, separators=(",", ":"))
+    return {"state.json": text.encode(), "tensors.safetensors": safetensors_bytes(tensors)}
+
+
+def _read_folder(path: Path) -> dict[str, Any]:
+    import safetensors.torch
+
+    contents = files.read_folder(path)
+    try:
+        tensors = safetensors.torch.load(contents["tensors.safetensors"])
+        decoded: dict[str, Any] = _decode(json.loads(contents["state.json"]), tensors)
+    except Exception as error:  # the manifest fits, so this is no damage but another format
+        raise _damaged(path, error) from None
+    return decoded
+
+
+def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """Turn plain data into JSON that gives back the same: tuples, keys, infinities, tensors."""
+    if type(value) in (type(None), bool, int, str):
+        return value
+    if type(value) is float:
+        return value if math.isfinite(value) else {"$float": repr(value)}
+    if isinstance(value, list | tuple):
+        items = [_encode(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
+        return items if isinstance(value, list) else {"$tuple": items}
+    if isinstance(value, Mapping):
+        pairs = [(key, _encode(item, f"{path}/{key}", tensors)) for key, item in value.items()]
+        plain = all(isinstance(key, str) and not key.startswith("$") for key in value)
+        return dict(pairs) if plain else {"$dict": [list(pair) for pair in pairs]}
+    if hasattr(value, "numpy"):
+        tensors[path] = value
+        return {"$tensor": path}
+    message = f"The state holds a {type(value).__name__} at {path}."
+    raise StateError(message, fix="keep numbers, text, None, lists, dicts and tensors in it")
+
+
+def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
+    if isinstance(value, list):
+        return [_decode(item, tensors) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if len(value) == 1 and (key := next(iter(value))).startswith("$"):
+        inner = value[key]
+        if key == "$float":
+            return float(inner)
+        if key == "$tensor":
+            return tensors[inner]
+        if key == "$tuple":
+            return tuple(_decode(item, tensors) for item in inner)
+        return {one: _decode(item, tensors) for one, item in inner}
+    return {key: _decode(item, tensors) for key, item in value.items()}
+
+
+def _own(value: Tensor) -> Tensor:
+    """Give a tensor memory of its own, as safetensors wants it: no views, nothing shared."""
+    return value.detach().cpu().contiguous().clone()

@@ -1,0 +1,71 @@
+"""Refusing arguments that make no sense, each with what would."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Collection
+from typing import Any
+
+from hookloop.errors import ArgumentError, listed
+
+
+def at_least(name: str, value: Any, least: int) -> None:
+    """Refuse what is no whole number from ``least`` up; None, for "not given", is let through."""
+    if value is None:
+        return
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not whole or value < least:
+        raise ArgumentError(
+            f"{name}={value!r} makes no sense.", fix=f"pass a whole number, {least} or more"
+        )
+
+
+def one_of(name: str, value: Any, allowed: Collection[Any], note: str = "") -> None:
+    """Refuse what is not among the allowed values."""
+    if value not in allowed:
+        message = f"{name}={value!r} is not offered{f' ({note})' if note else ''}."
+        raise ArgumentError(message, fix=f"one of: {listed(repr(one) for one in allowed)}")
+
+
+def refuse_no_module(model: Any) -> None:
+    """Refuse what is no model, a class of one included."""
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        what = f"the class {model.__name__}" if isinstance(model, type) else type(model).__name__
+        message = f"model= is {what}, not a torch.nn.Module."
+        raise ArgumentError(message, fix="pass an instance of a module")
+
+
+def refuse_misplaced(method: str, misplaced: tuple[Any, ...]) -> None:
+    """Answer ``fit(x, y)``, as Keras has it."""
+    if misplaced:
+        message = f"{method}() takes the data as one argument, and was given {1 + len(misplaced)}."
+        raise ArgumentError(message, fix=f"{method}((x, y), ...)")
+
+
+def refuse_several_processes() -> None:
+    """Refuse to be one of several processes, which this release does not know how to be."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        message = "Trainer runs in one process; WORLD_SIZE says that there are several."
+        raise ArgumentError(message, fix="start one process, or use your own distributed loop")
+
+
+def validation_epochs(frequency: int | Collection[int]) -> Callable[[int], bool]:
+    """Make of ``validation_freq`` a function that tells for an epoch index whether to validate."""
+    if isinstance(frequency, Collection):
+        listed_epochs = frozenset(frequency)
+        return lambda epoch: epoch + 1 in listed_epochs
+    at_least("validation_freq", frequency, 1)
+    return lambda epoch: (epoch + 1) % frequency == 0
+
+
+def warn_foreign() -> None:
+    """Warn of an optimizer that changes what is not the model's."""
+    warnings.warn(
+        "The optimizer has parameters that are not the model's: they change only if the loss "
+        "depends on them.\nfix: make it from model.parameters() of the model that is trained",
+        UserWarning,
+        stacklevel=4,
+    )

@@ -1,0 +1,400 @@
+"""Data: from arrays, datasets, loaders and iterables to batches, in a resumable order."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy
+import torch
+from torch import Tensor
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    TensorDataset,
+    WeightedRandomSampler,
+)
+
+from hookloop import rng
+from hookloop.errors import ArgumentError, DataError
+
+DEFAULT_BATCH_SIZE = 32
+_OWN_SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+
+
+class Batch(NamedTuple):
+    """One batch on the device: what the model gets, what it should say, and how many samples."""
+
+    inputs: Any
+    targets: Any
+    size: int
+
+
+class Source:
+    """Where the batches of a run come from.
+
+    Attributes:
+        steps: Batches an epoch, None where unknown.
+        samples: Samples an epoch, None where unknown.
+        batch_size: Samples a batch, None where unknown.
+    """
+
+    steps: int | None = None
+    samples: int | None = None
+    batch_size: int | None = None
+
+    def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
+        """Give the batches of one epoch.
+
+        Args:
+            epoch: Index of the epoch; with the seed it decides the order.
+            seed: Seed of the run.
+            skip: Batches that an earlier run has used already.
+            resume: For ``skip``: what `state` gave when the state of that run was saved.
+        """
+        raise NotImplementedError
+
+    def state(self) -> dict[str, Any]:
+        """What is needed to continue inside an epoch, apart from epoch, batch and seed."""
+        return {}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue at the start of an epoch."""
+
+    def cost_of_skipping(self) -> str | None:
+        """Say what going on inside an epoch costs, or cannot do; None if it costs nothing."""
+        return None
+
+
+class ArraySource(Source):
+    """Batches selected by index from arrays that are in memory.
+
+    Args:
+        inputs: Array, tensor, or structure of them; the first dimension is the samples.
+        targets: The same, or None.
+        batch_size: Samples a batch; the last one of an epoch may be smaller.
+        shuffle: Whether the order is drawn from seed and epoch.
+        device: Where the batches go.
+    """
+
+    def __init__(
+        self, inputs: Any, targets: Any, batch_size: int, *, shuffle: bool, device: torch.device
+    ) -> None:
+        self._data = map_structure((inputs, targets), as_tensor)
+        lengths = {len(leaf) for leaf in leaves(self._data)}
+        if len(lengths) != 1:
+            message = f"The arrays have different lengths: {sorted(lengths)}."
+            raise DataError(message, fix="give every array one row a sample")
+        self.samples = lengths.pop()
+        self.batch_size = batch_size
+        self.steps = -(-self.samples // batch_size)
+        self._shuffle = shuffle
+        self._device = device
+
+    def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
+        size, device = self.batch_size or DEFAULT_BATCH_SIZE, self._device
+        order = epoch_order(self.samples or 0, seed, epoch) if self._shuffle else None
+        where = next(leaves(self._data)).device
+        order = order.to(where) if order is not None else None
+        x, y = self._data
+        simple = isinstance(x, Tensor) and isinstance(y, Tensor)
+        for start in range(skip * size, self.samples or 0, size):
+            rows = slice(start, start + size) if order is None else order[start : start + size]
+            batch = (x[rows], y[rows]) if simple else _rows(self._data, rows)
+            inputs, targets = to_device(batch, device)
+            yield Batch(inputs, targets, min(size, (self.samples or 0) - start))
+
+
+def _rows(data: Any, rows: Any) -> Any:
+    return map_structure(data, lambda leaf: leaf[rows])
+
+
+class IterableSource(Source):
+    """Batches of a ``DataLoader`` or of any other iterable, which is never rebuilt.
+
+    Args:
+        iterable: Yields ``(inputs, targets)``.
+        device: Where the batches go.
+        paired: False where targets may be missing, as in prediction.
+    """
+
+    def __init__(
+        self, iterable: Iterable[Any], device: torch.device, *, paired: bool = True
+    ) -> None:
+        self._iterable = iterable
+        self._device = device
+        self._unpack = _pair if paired else _inputs
+        self._once = iter(iterable) is iterable if hasattr(iterable, "__next__") else False
+        self._ordered = isinstance(iterable, list | tuple)
+        self._start: dict[str, Any] = {}
+        try:
+            self.steps = len(iterable)  # type: ignore[arg-type]
+        except TypeError:
+            self.steps = None
+        self.batch_size = getattr(iterable, "batch_size", None)
+        self.samples = self._count_samples()
+
+    def _count_samples(self) -> int | None:
+        try:
+            return len(self._iterable.dataset)  # type: ignore[attr-defined]
+        except (AttributeError, TypeError):
+            return None
+
+    def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
+        move, device, unpack = to_device, self._device, self._unpack
+        for item in self._items(epoch, seed, skip, resume or {}):
+            inputs, targets = move(unpack(item), device)
+            yield Batch(inputs, targets, size_of(inputs))
+
+    def _items(self, epoch: int, seed: int, skip: int, resume: Mapping[str, Any]) -> Iterator[Any]:
+        if self._once or self._ordered:
+            yield from islice(iter(self._iterable), skip, None)
+            return
+        if skip:
+            self._set_generators(resume.get("epoch"))
+            if resume.get("loader") is not None:
+                self._iterable.load_state_dict(resume["loader"])  # type: ignore[attr-defined]
+                skip = 0
+        self._start = {"epoch": [one.get_state() for one in self._generators()]}
+        by_index = skip > 0 and self._skips_indices()
+        with rng.derived(seed, epoch), _workers_ignore_signals(self._iterable):
+            iterator = iter(self._iterable)
+            # Samplers draw their order with the first item, so that belongs in here too.
+            indices = iterator._sampler_iter if by_index else iterator  # type: ignore[attr-defined]
+            head = list(islice(indices, skip if by_index else 1))
+        if skip:
+            head = []
+            self._throw_away(iterator, 0 if by_index else skip - 1, resume)
+        yield from head
+        yield from iterator
+
+    def _throw_away(self, iterator: Iterator[Any], count: int, resume: Mapping[str, Any]) -> None:
+        """Draw batches again that were used already, with the random numbers of that time."""
+        if count:
+            with rng.fork():
+                rng.restore(resume["random"])
+                for _ in islice(iterator, count):
+                    pass
+
+    def _skips_indices(self) -> bool:
+        loader = self._iterable
+        return (
+            isinstance(loader, DataLoader)
+            and loader.num_workers == 0
+            and not isinstance(loader.dataset, IterableDataset)
+            and isinstance(getattr(loader.batch_sampler, "sampler", loader.sampler), _OWN_SAMPLERS)
+        )
+
+    def _generators(self) -> list[torch.Generator]:
+        """Find the loader's own generators, each once."""
+        loader = self._iterable
+        sampler = getattr(loader, "sampler", None)
+        batched = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+        holders = (loader, sampler, batched)
+        found = {id(g): g for one in holders if (g := getattr(one, "generator", None)) is not None}
+        return [one for one in found.values() if isinstance(one, torch.Generator)]
+
+    def _set_generators(self, states: Any) -> None:
+        for generator, state in zip(self._generators(), states or (), strict=False):
+            generator.set_state(state)
+
+    def state(self) -> dict[str, Any]:
+        now = {"now": [generator.get_state() for generator in self._generators()]}
+        stateful = getattr(self._iterable, "state_dict", None)
+        return {**self._start, **now, "loader": stateful() if callable(stateful) else None}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        self._set_generators(state.get("now"))
+
+    def cost_of_skipping(self) -> str | None:
+        if self._once:
+            return "the data are an iterator, which cannot be put back: what it yields next is used"
+        if self._ordered or self._skips_indices() or hasattr(self._iterable, "state_dict"):
+            return None
+        return "the batches that were used already are drawn again and thrown away"
+
+
+def make_source(
+    data: Any, *, batch_size: int | None, shuffle: bool, device: torch.device, paired: bool = True
+) -> Source:
+    """Find out what kind of data this is.
+
+    Args:
+        data: ``(x, y)`` as arrays or tensors, a ``Dataset``, a ``DataLoader``, or any iterable of
+            ``(inputs, targets)``.
+        batch_size: Samples a batch, for arrays and datasets; 32 unless given.
+        shuffle: Whether arrays and datasets are shuffled, by seed and epoch.
+        device: Where the batches go.
+        paired: False for prediction, which needs no targets.
+
+    Raises:
+        ArgumentError: If a batch size is given for data that come in batches.
+        DataError: If these are no data.
+    """
+    size = batch_size or DEFAULT_BATCH_SIZE
+    if isinstance(data, TensorDataset) and len(data.tensors) == 2:
+        data = data.tensors
+    pair = isinstance(data, tuple) and len(data) == 2
+    if is_arrays(data) and (pair or not paired):
+        inputs, targets = data if pair else (data, ())
+        return ArraySource(inputs, targets, size, shuffle=shuffle, device=device)
+    if isinstance(data, Dataset):
+        if shuffle and not isinstance(data, IterableDataset):
+            _length(data)
+        mapped = not isinstance(data, IterableDataset)
+        loader = DataLoader(data, size, shuffle=shuffle and mapped)
+        return IterableSource(loader, device, paired=paired)
+    if not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping | Tensor):
+        message = f"The data are a {type(data).__name__}."
+        fix = "pass (x, y) as arrays or tensors, a Dataset, a DataLoader, or an iterable of batches"
+        raise DataError(message, fix=fix)
+    if batch_size is not None:
+        message = f"batch_size={batch_size} is given for data that come in batches already."
+        raise ArgumentError(message, fix="leave batch_size out, or set it in the DataLoader")
+    return IterableSource(data, device, paired=paired)
+
+
+def _length(data: Any) -> int:
+    try:
+        return len(data)
+    except TypeError:
+        message = f"The dataset {type(data).__name__} has no length, so it cannot be shuffled."
+        raise DataError(message, fix="give it __len__, or derive it from IterableDataset") from None
+
+
+def split(data: Any, share: float) -> tuple[Any, Any]:
+    """Split the last share of arrays off for validation, as Keras does, before any shuffling.
+
+    Raises:
+        DataError: If the data are not arrays, or a part would be empty.
+    """
+    if isinstance(data, TensorDataset):
+        data = data.tensors
+    if not is_arrays(data):
+        message = f"validation_split needs arrays or tensors, not a {type(data).__name__}."
+        raise DataError(message, fix="pass validation_data= instead")
+    data = map_structure(tuple(data), as_tensor)
+    samples = len(next(leaves(data)))
+    cut = samples - int(samples * share)
+    if not 0 < cut < samples:
+        message = f"validation_split={share} of {samples} samples leaves one part empty."
+        raise DataError(message, fix="choose another share, or pass validation_data=")
+    return map_structure(data, lambda a: a[:cut]), map_structure(data, lambda a: a[cut:])
+
+
+def epoch_order(samples: int, seed: int, epoch: int) -> Tensor:
+    """Draw the order of the samples in one epoch: a function of seed and epoch alone.
+
+    Returns:
+        int64 tensor of shape (samples,), a permutation.
+    """
+    generator = torch.Generator().manual_seed(rng.mixed(seed, epoch))
+    return torch.randperm(samples, generator=generator)
+
+
+def is_arrays(data: Any) -> bool:
+    """Tell whether data are arrays in memory: arrays, or tuples and mappings of them."""
+    if isinstance(data, Mapping):
+        return bool(data) and all(is_arrays(one) for one in data.values())
+    if isinstance(data, tuple):
+        return bool(data) and all(is_arrays(one) for one in data)
+    return _is_array(data)
+
+
+def _is_array(value: Any) -> bool:
+    return (isinstance(value, Tensor) or hasattr(value, "__array__")) and getattr(
+        value, "ndim", 0
+    ) > 0
+
+
+def as_tensor(value: Any) -> Tensor:
+    """Make a tensor of an array; NumPy's float64 becomes torch's default type, as in Keras."""
+    if isinstance(value, Tensor):
+        return value
+    array = numpy.asarray(value)
+    if array.dtype.kind not in "biufc":
+        message = f"An array holds {array.dtype}, which no tensor can."
+        raise DataError(message, fix="convert it to numbers first")
+    tensor = torch.from_numpy(numpy.ascontiguousarray(array))
+    return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
+
+
+def map_structure(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Apply a function to every leaf of nested tuples, lists and mappings."""
+    if isinstance(value, Mapping):
+        return {key: map_structure(one, function) for key, one in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(map_structure(one, function) for one in value))
+    if isinstance(value, list | tuple):
+        return type(value)(map_structure(one, function) for one in value)
+    return function(value)
+
+
+def leaves(value: Any) -> Iterator[Any]:
+    """Give the leaves of nested tuples, lists and mappings."""
+    if isinstance(value, Mapping):
+        value = tuple(value.values())
+    if isinstance(value, list | tuple):
+        for one in value:
+            yield from leaves(one)
+    else:
+        yield value
+
+
+def to_device(value: Any, device: torch.device) -> Any:
+    """Move tensors and arrays of a structure to a device, without waiting; leave the rest."""
+    kind = type(value)
+    if kind is Tensor:
+        return value if value.device == device else value.to(device, non_blocking=True)
+    if kind is tuple and len(value) == 2:  # the usual batch, for speed
+        return to_device(value[0], device), to_device(value[1], device)
+    if isinstance(value, numpy.ndarray):
+        return as_tensor(value).to(device, non_blocking=True)
+    if isinstance(value, Mapping | list | tuple):
+        return map_structure(value, lambda leaf: to_device(leaf, device))
+    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
+
+
+def size_of(inputs: Any) -> int:
+    """Count the samples of a batch: first dimension of its first tensor, 1 if it has none."""
+    if type(inputs) is Tensor:
+        return inputs.shape[0] if inputs.ndim else 1
+    first = next(leaves(inputs), None)
+    return len(first) if isinstance(first, Tensor) and first.ndim else 1
+
+
+def _pair(item: Any) -> tuple[Any, Any]:
+    if isinstance(item, list | tuple) and len(item) == 2:
+        return item[0], item[1]
+    held = f"{len(item)} parts" if isinstance(item, list | tuple) else f"a {type(item).__name__}"
+    message = f"A batch is {held}, not a pair of inputs and targets."
+    fix = "yield (inputs, targets), each of which may be a tuple or mapping of tensors"
+    raise DataError(message, fix=fix)
+
+
+def _inputs(item: Any) -> tuple[Any, Any]:
+    return (item[0], item[1]) if isinstance(item, list | tuple) and len(item) == 2 else (item, None)
+
+
+@contextmanager
+def _workers_ignore_signals(loader: Any) -> Iterator[None]:
+    """Start a loader's workers with SIGTERM and SIGINT blocked, which they inherit.
+
+    A scheduler signals the whole process group, and a worker that dies of it would end the run in
+    the middle of a batch.
+    """
+    if not getattr(loader, "num_workers", 0) or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -1,0 +1,208 @@
+"""The only reader of entry points: which callbacks are installed, and loading one of them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from hookloop.errors import (
+    AmbiguousCallbackError,
+    PluginImportError,
+    SelectionError,
+    UnknownCallbackError,
+    did_you_mean,
+    listed,
+)
+
+GROUP = "hookloop.callbacks"
+#: Extras of core that are not callbacks.
+_NOT_CALLBACKS = ("testing", "demo", "plot", "keras", "all")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point: a callback that is installed, and who owns it.
+
+    Attributes:
+        name: What a user types.
+        distribution: Name of the distribution that provides it.
+        version: Version of that distribution, empty where its metadata are damaged.
+        object: Where it is, as ``package.module:Class``.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    object: str
+
+    def load(self) -> Callable[..., Any]:
+        """Import the plugin.
+
+        Returns:
+            The class, or whatever callable makes the callback.
+
+        Raises:
+            PluginImportError: If the import fails, naming the cause.
+        """
+        who = f"The callback {self.name!r} of {self.distribution} {self.version} ({self.object})"
+        return import_object(self.object, who, f"pip install --upgrade {self.distribution}")
+
+
+def normalized(name: str) -> str:
+    """Reduce a name to what is compared: lower case, without ``-``, ``_`` and ``.``."""
+    return re.sub(r"[-_.]", "", name).lower()
+
+
+@cache
+def installed() -> dict[str, tuple[Plugin, ...]]:
+    """Scan what is installed, once a process, without importing any of it.
+
+    Returns:
+        For each normalized name, the plugins of that name, one a distribution.
+    """
+    found: dict[str, dict[str, Plugin]] = {}
+    for plugin in _scan():
+        owners = found.setdefault(normalized(plugin.name), {})
+        owners.setdefault(normalized(plugin.distribution), plugin)
+    return {name: tuple(owners.values()) for name, owners in sorted(found.items())}
+
+
+def _scan() -> list[Plugin]:
+    from importlib import metadata  # 20 ms, and not needed by whoever passes instances
+
+    plugins = []
+    for distribution in metadata.distributions():
+        text = distribution.read_text("entry_points.txt")
+        if not text or GROUP not in text:
+            continue
+        name, version = _identity(distribution)
+        for point in distribution.entry_points.select(group=GROUP):
+            plugins.append(Plugin(point.name, name, version, point.value.replace(" ", "")))
+    return plugins
+
+
+def _identity(distribution: Any) -> tuple[str, str]:
+    """Tell name and version, also of an installation without METADATA."""
+    try:
+        return str(distribution.metadata["Name"]), str(distribution.version)
+    except (TypeError, KeyError, AttributeError):
+        folder = getattr(distribution, "_path", None)
+        return getattr(folder, "name", "unknown").partition("-")[0], ""
+
+
+def available() -> dict[str, list[Plugin]]:
+    """Map each installed callback's name to its owners, without importing any.
+
+    Returns:
+        Name as its first owner writes it, to one `Plugin` a distribution. More than one means
+        that the name alone is ambiguous.
+    """
+    return {owners[0].name: list(owners) for owners in installed().values()}
+
+
+def find(name: str, distribution: str | None = None) -> Plugin:
+    """Find the one plugin of a name.
+
+    Args:
+        name: In any spelling: ``early_stopping``, ``early-stopping`` and ``EarlyStopping`` are one.
+        distribution: Its owner, where several provide the name.
+
+    Raises:
+        UnknownCallbackError: If nobody provides it, with what is near, what is installed and, for
+            one of hookloop's own, the line that installs it.
+        AmbiguousCallbackError: If several do, and no owner is named.
+    """
+    owners = installed().get(normalized(name), ())
+    if distribution is not None:
+        owners = tuple(p for p in owners if normalized(p.distribution) == normalized(distribution))
+    if not owners:
+        raise _unknown(name, distribution)
+    if len(owners) > 1:
+        who = " and ".join(f"{plugin.distribution} {plugin.version}" for plugin in owners)
+        fix = " or ".join(f"{plugin.distribution}/{plugin.name}" for plugin in owners)
+        raise AmbiguousCallbackError(f"The callback {name!r} is provided by {who}.", fix=fix)
+    return owners[0]
+
+
+def _unknown(name: str, distribution: str | None) -> UnknownCallbackError:
+    names = [plugins[0].name for plugins in installed().values()]
+    of = f" of {distribution}" if distribution else ""
+    elsewhere = installed().get(normalized(name), ())
+    if elsewhere:
+        who = listed(plugin.distribution for plugin in elsewhere)
+        message = f"No callback {name!r}{of} is installed; {who} provides one."
+        return UnknownCallbackError(message, fix=f"{elsewhere[0].distribution}/{name}")
+    for ours in _ours():
+        if normalized(ours) == normalized(name):
+            message = f"The callback {name!r} is not installed; it is one of hookloop's own."
+            return UnknownCallbackError(message, fix=f"pip install hookloop-{ours}")
+    message = (
+        f"No callback {name!r}{of} is installed.{did_you_mean(name, {*names, *_ours()})} "
+        f"Installed: {listed(names)}."
+    )
+    fix = "correct the name, or pip install the distribution that provides it (see: hookloop list)"
+    return UnknownCallbackError(message, fix=fix)
+
+
+def _ours() -> list[str]:
+    """Names of hookloop's own callbacks: the extras of core, from its metadata."""
+    from importlib import metadata
+
+    try:
+        extras = metadata.metadata("hookloop").get_all("Provides-Extra") or []
+    except metadata.PackageNotFoundError:
+        return []
+    return [e.replace("-", "_") for e in extras if e not in _NOT_CALLBACKS and e[:3] != "in-"]
+
+
+def plugin_of(cls: type) -> Plugin | None:
+    """Find the installed plugin whose object a class is, importing nothing."""
+    for owners in installed().values():
+        for plugin in owners:
+            module, _, attribute = plugin.object.partition(":")
+            if getattr(sys.modules.get(module), attribute, None) is cls:
+                return plugin
+    return None
+
+
+def import_object(path: str, who: str, upgrade: str | None = None) -> Callable[..., Any]:
+    """Import ``package.module:Class``.
+
+    Args:
+        path: Module and object, with a colon between them.
+        who: What it is, to begin an error with.
+        upgrade: The line that installs it anew, where there is one.
+
+    Raises:
+        PluginImportError: If the module cannot be imported or lacks the object.
+        SelectionError: If the object makes no callbacks.
+    """
+    from importlib import import_module
+
+    module_name, _, attributes = path.partition(":")
+    try:
+        found: Any = import_module(module_name)
+        for attribute in attributes.split("."):
+            found = getattr(found, attribute)
+    except Exception as error:
+        raise _import_error(who, upgrade, error) from error
+    if not callable(found):
+        message = f"{who} is a {type(found).__name__}, which cannot make a callback."
+        raise SelectionError(message, fix="name a class, or a function that returns a callback")
+    return found  # type: ignore[no-any-return]
+
+
+def _import_error(who: str, upgrade: str | None, error: Exception) -> PluginImportError:
+    message = f"{who} cannot be imported: {type(error).__name__}: {error}"
+    missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+    if missing and upgrade:
+        fix = f"pip install {missing} (the missing module), or {upgrade}"
+    elif missing:
+        fix = f"correct the name, or pip install what provides the module {missing!r}"
+    else:
+        fix = upgrade or "mend the module, or correct the name"
+    return PluginImportError(message, fix=fix)

@@ -1,0 +1,233 @@
+"""Driver: fires the hooks of a run in the order of the contract. Every host drives through one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hookloop.errors import CapabilityError, listed
+from hookloop.logs import Logs
+from hookloop.loop import HOSTS, Loop
+
+
+class Driver:
+    """Drives the hooks of one run, and keeps what the loop shows to callbacks up to date.
+
+    Args:
+        loop: The loop of the run, with its callbacks.
+
+    Raises:
+        CapabilityError: If a callback needs what the host does not offer.
+    """
+
+    def __init__(self, loop: Loop) -> None:
+        self.loop = loop
+        self.registry = loop.registry
+        self._last: Logs = Logs()
+        self._validation: dict[str, Any] = {}
+        self._training = False
+        self._testing = False
+        self._epoch_logs = loop.logs
+        self._test_logs = loop.logs
+        self._outer: tuple[int | None, Logs] = (None, loop.logs)
+        self._bind()
+
+    def fire(self, hook: str, *arguments: Any) -> None:
+        """Call a hook's implementations, with the loop as first argument."""
+        call = self.registry.dispatch(hook)
+        if call is not None:
+            call(self.loop, *arguments)
+
+    def _bind(self) -> None:
+        loop = self.loop
+        for name, callback in loop.callbacks.items():
+            lacking = [need for need in getattr(callback, "needs", ()) if not loop.supports(need)]
+            if lacking:
+                able = [host for host, offered in HOSTS.items() if offered.issuperset(lacking)]
+                message = f"{name} needs {listed(lacking)}, which {loop.host} does not offer."
+                raise CapabilityError(message, fix=f"run it in: {listed(able)}")
+        for callback in loop.callbacks.values():
+            given = {"set_loop": loop, "set_params": loop.params}
+            given |= {"set_model": loop.model} if loop.model is not None else {}
+            if hasattr(callback, "validation_data"):
+                callback.validation_data = loop.validation_data
+            for setter, value in given.items():
+                if hasattr(callback, setter):
+                    getattr(callback, setter)(value)
+
+    # -- training ----------------------------------------------------------------------------
+
+    def train_begin(self) -> None:
+        """Start the run; state that a callback asked to restore is put back when it is due."""
+        from hookloop import state
+
+        state.check_plain(self.loop)
+        self.loop.clear_flags()
+        self._training = True
+        self.registry.begin("on_train_begin")
+        self.fire("on_train_begin", Logs())
+        pending = self.loop.pending_state
+        if pending is not None and not pending["loop"]["batch"]:
+            self._apply(pending)
+
+    def epoch_begin(self, epoch: int) -> None:
+        """Start an epoch, or continue it where a restored state left it."""
+        loop = self.loop
+        loop.epoch, loop.batch = epoch, None
+        loop.logs = self._epoch_logs = Logs()
+        self._validation = {}
+        if loop.optimizers:
+            loop.check_rate()
+        self.fire("on_epoch_begin", epoch, Logs())
+        if loop.pending_state is not None:
+            self._apply(loop.pending_state)
+
+    def _apply(self, saved: Mapping[str, Any]) -> None:
+        from hookloop import state
+
+        self.loop.pending_state = None
+        state.apply(self.loop, saved)
+
+    def batch_begin(self, batch: int, logs: Logs) -> None:
+        """Start a training batch; ``logs`` holds its size and serves it to its end."""
+        self.loop.batch, self.loop.logs = batch, logs
+        self.fire("on_train_batch_begin", batch, logs)
+
+    def batch_end(self, batch: int, logs: Logs, *, checkpoint: bool = True) -> None:
+        """End a training batch, and let savers save if no accumulation window is open."""
+        self.fire("on_train_batch_end", batch, logs)
+        self.loop.logs = self._epoch_logs
+        if checkpoint:
+            self.batch_checkpoint(batch, logs)
+        self.loop.batch = None
+
+    def batch_checkpoint(self, batch: int, logs: Logs) -> None:
+        """Let savers save: the next batch is the one after this."""
+        self._checkpoint("on_batch_checkpoint", (self.loop.epoch or 0, batch + 1), batch, logs)
+
+    def _checkpoint(self, hook: str, position: tuple[int, int], *arguments: Any) -> None:
+        self.loop.position = position
+        try:
+            self.fire(hook, *arguments)
+        finally:
+            self.loop.position = None
+
+    def epoch_end(self, values: Mapping[str, Any] | None = None) -> Logs:
+        """End an epoch with what the host measured in it.
+
+        Returns:
+            The logs of the epoch, with what callbacks added.
+        """
+        loop, epoch = self.loop, self.loop.epoch or 0
+        logs = Logs()
+        loop.batch = None
+        for source in (values or {}, loop.logs, self._validation):
+            logs.update(source)
+        loop.logs = self._last = logs
+        self.fire("on_epoch_end", epoch, logs)
+        self._checkpoint("on_epoch_checkpoint", (epoch + 1, 0), epoch, logs)
+        loop.logs = self._epoch_logs = Logs()
+        self._validation = {}
+        return logs
+
+    def train_end(self) -> None:
+        """End the run in order."""
+        self.loop.outcome = self._outcome()
+        self._training = False
+        try:
+            self.fire("on_train_end", self._last)
+        finally:
+            self._report_disabled()
+
+    def _outcome(self) -> str:
+        if self.loop._signal is not None:
+            return "interrupted"
+        if any(failed for _, failed in self.loop._stops):
+            return "failed"
+        return "stopped" if self.loop.stop_training else "finished"
+
+    # -- testing and predicting ---------------------------------------------------------------
+
+    def test_begin(self) -> None:
+        """Start validation or evaluation."""
+        self._outer = (self.loop.batch, self.loop.logs)
+        self.loop.batch = None
+        self.loop.logs = self._test_logs = Logs()
+        self._testing = True
+        self.registry.begin("on_test_begin")
+        self.fire("on_test_begin", Logs())
+
+    def test_batch_begin(self, batch: int, logs: Logs) -> None:
+        """Start a batch of validation or evaluation."""
+        self.loop.batch, self.loop.logs = batch, logs
+        self.fire("on_test_batch_begin", batch, logs)
+
+    def test_batch_end(self, batch: int, logs: Logs) -> None:
+        """End a batch of validation or evaluation."""
+        self.fire("on_test_batch_end", batch, logs)
+        self.loop.logs, self.loop.batch = self._test_logs, None
+
+    def test_end(self, logs: Logs) -> Logs:
+        """End validation or evaluation; during training its logs go on as ``val_*``."""
+        for key, value in self.loop.logs.raw_items():
+            logs.setdefault(key, value)
+        self.loop.logs = logs
+        self._testing = False
+        try:
+            self.fire("on_test_end", logs)
+        finally:
+            self.loop.batch, self.loop.logs = self._outer
+        if self._training:
+            self._validation.update({f"val_{key}": value for key, value in logs.raw_items()})
+        return logs
+
+    def predict_begin(self) -> None:
+        """Start a prediction."""
+        self.registry.begin("on_predict_begin")
+        self.fire("on_predict_begin", Logs())
+
+    def predict_batch_begin(self, batch: int, logs: Logs) -> None:
+        """Start a batch of a prediction."""
+        self.loop.batch = batch
+        self.fire("on_predict_batch_begin", batch, logs)
+
+    def predict_batch_end(self, batch: int, logs: Logs) -> None:
+        """End a batch of a prediction."""
+        self.fire("on_predict_batch_end", batch, logs)
+        self.loop.batch = None
+
+    def predict_end(self) -> None:
+        """End a prediction."""
+        self.fire("on_predict_end", Logs())
+
+    # -- failing -----------------------------------------------------------------------------
+
+    def fail(self, error: BaseException, opened: str = "on_train_begin") -> None:
+        """End a run that an exception is ending: its end hooks run, none hides the exception.
+
+        Args:
+            error: What ends the run; failures of end hooks become its notes. Not raised here.
+            opened: Which begin hook the run had: of training, test or predict.
+        """
+        ordinary = isinstance(error, Exception)
+        self.loop.outcome = "failed" if ordinary else "interrupted"
+        ends: list[tuple[str, tuple[Any, ...]]] = []
+        if self._testing:
+            ends.append(("on_test_end", (Logs(),)))
+        self._testing = False
+        if opened == "on_train_begin":
+            ends += [("on_exception", (error,)), ("on_train_end", (self._last,))]
+        elif opened == "on_predict_begin":
+            ends += [("on_predict_end", (Logs(),))]
+        self._training = False
+        for hook, arguments in ends:
+            try:
+                self.fire(hook, *arguments)
+            except BaseException as another:
+                if another is not error:
+                    error.add_note(f"and then {type(another).__name__}: {another}")
+        self._report_disabled()
+
+    def _report_disabled(self) -> None:
+        for name, error in self.registry.disabled.items():
+            self.loop.message(f"{name} was off since it failed: {type(error).__name__}: {error}")

@@ -1,0 +1,335 @@
+"""Every effect on files: replacing whole, deleting only one's own, locks, the one writer thread.
+
+Whatever replaces a file goes through here, so that at every instant the old or the new file is
+there whole, also after a power cut. All effects are methods of `Disk`, which tests replace by one
+that records them, fails, or stops.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+from typing import IO, Any
+from weakref import WeakKeyDictionary
+
+from hookloop.errors import FileError, StateError
+
+MANIFEST = "manifest.json"
+Content = bytes | Callable[[IO[bytes]], None]
+
+_TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
+_claims: WeakKeyDictionary[Any, dict[Path, str]] = WeakKeyDictionary()
+
+
+class Disk:
+    """The file system calls that change something."""
+
+    def make(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+
+    def open(self, path: Path) -> IO[bytes]:
+        return open(path, "xb")
+
+    def sync(self, file: IO[bytes]) -> None:
+        file.flush()
+        os.fsync(file.fileno())
+
+    def sync_folder(self, folder: Path) -> None:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def replace(self, source: Path, target: Path) -> None:
+        os.replace(source, target)
+
+    def delete(self, path: Path) -> None:
+        path.unlink(missing_ok=True)
+
+    def delete_folder(self, folder: Path) -> None:
+        folder.rmdir()
+
+
+disk = Disk()
+
+
+# -- replacing ---------------------------------------------------------------
+
+
+def atomic_write(path: str | os.PathLike[str], content: Content) -> None:
+    """Replace a file, or make it with its folders; at every instant the old or new one is whole.
+
+    Args:
+        path: The file.
+        content: Its bytes, or a function that writes them into a binary file.
+
+    Raises:
+        FileError: If it cannot be written; the old file is there as it was.
+    """
+    target = Path(path)
+    temporary = _temporary(target)
+    try:
+        disk.make(target.parent)
+        _write(temporary, content)
+        disk.replace(temporary, target)
+        disk.sync_folder(target.parent)  # the folder too, or the rename itself may be lost
+    except OSError as error:
+        _try_delete(temporary)
+        raise file_error(target, error) from error
+    except BaseException:
+        _try_delete(temporary)
+        raise
+
+
+def replace_folder(path: str | os.PathLike[str], contents: Mapping[str, bytes]) -> None:
+    """Make a folder of files with a manifest of their sizes and SHA-256 sums, renamed into place.
+
+    Args:
+        path: The folder. One that `replace_folder` made before is replaced.
+        contents: For each file name, its content.
+
+    Raises:
+        FileError: If it cannot be written; nothing is there under the name then, or the old one.
+    """
+    target = Path(path)
+    temporary = _temporary(target)
+    try:
+        disk.make(temporary)
+        sums = {}
+        for name, content in contents.items():
+            _write(temporary / name, content)
+            sums[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        manifest = {"version": 1, "files": sums}
+        _write(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
+        disk.sync_folder(temporary)
+        old = _move_away(target) if target.exists() else None
+        disk.replace(temporary, target)
+        disk.sync_folder(target.parent)
+        if old is not None:
+            delete_folder(old)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise file_error(target, error) from error
+
+
+def read_folder(path: str | os.PathLike[str]) -> dict[str, bytes]:
+    """Read what `replace_folder` wrote, and check every byte of it.
+
+    Raises:
+        StateError: If a file is missing, has changed, or is not a plain file of this folder.
+    """
+    folder = Path(path)
+    contents = {}
+    for name, entry in _manifest(folder).items():
+        file = folder / name
+        if Path(name).name != name or file.is_symlink() or not file.is_file():
+            raise StateError(f"{file} is missing, or is no plain file.", fix="use an older one")
+        data = file.read_bytes()
+        if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            message = f"{file} is damaged: its size or SHA-256 sum is not that of the manifest."
+            raise StateError(message, fix="use an older one")
+        contents[name] = data
+    return contents
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        entries = {str(name): dict(entry) for name, entry in manifest["files"].items()}
+        if manifest["version"] != 1 or any({"size", "sha256"} - set(e) for e in entries.values()):
+            raise KeyError("version")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        message = f"{folder} is no saved state: its {MANIFEST} cannot be read ({error})."
+        raise StateError(message, fix="name the folder of an intact state") from None
+    return entries
+
+
+def _write(path: Path, content: Content) -> None:
+    """Write a new file durably."""
+    with disk.open(path) as file:
+        if isinstance(content, bytes):
+            file.write(content)
+        else:
+            content(file)
+        disk.sync(file)
+
+
+def _temporary(target: Path) -> Path:
+    """Name a neighbour: the same folder, or renaming would be copying."""
+    return target.parent / f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
+
+
+def _move_away(target: Path) -> Path:
+    away = _temporary(target)
+    disk.replace(target, away)
+    return away
+
+
+def file_error(path: str | os.PathLike[str], error: OSError) -> FileError:
+    """Say what failed at which path, and what may help."""
+    room = f"; {_free(Path(path)):,} bytes are free there" if error.errno == errno.ENOSPC else ""
+    fixes = {
+        errno.ENOSPC: "make room on that disk, or choose another folder",
+        errno.EACCES: "choose a folder that you may write to",
+        errno.EROFS: "choose a folder that you may write to",
+        errno.ENOTDIR: "choose a folder: a part of the path is a file",
+        errno.EISDIR: "choose a file name: this path is a folder",
+    }
+    fix = fixes.get(error.errno or 0, "choose another path, or mend the disk")
+    return FileError(
+        f"{os.fspath(path)} cannot be written: {error.strerror or error}{room}.", fix=fix
+    )
+
+
+def _free(path: Path) -> int:
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+# -- deleting ---------------------------------------------------------------
+
+
+def delete(path: str | os.PathLike[str]) -> None:
+    """Delete a file that this run, or one that it continues, wrote; it may be gone already."""
+    disk.delete(Path(path))
+
+
+def delete_folder(path: str | os.PathLike[str]) -> None:
+    """Delete a folder that `replace_folder` made: what its manifest names, and nothing else.
+
+    A folder that holds anything else is kept, with what is not ours in it.
+    """
+    folder = Path(path)
+    for name in (*_manifest(folder), MANIFEST):
+        disk.delete(folder / name)
+    if not any(folder.iterdir()):
+        disk.delete_folder(folder)
+
+
+def sweep(folder: str | os.PathLike[str], name: str = "*") -> list[Path]:
+    """Delete temporary files that processes which are no more left behind.
+
+    Args:
+        folder: Where to look; not below it.
+        name: Pattern of the names for which they stood in.
+
+    Returns:
+        What was deleted.
+    """
+    found = []
+    for path in Path(folder).glob(f".{name}.*.tmp"):
+        match = _TEMPORARY.fullmatch(path.name)
+        if match and not _is_alive(int(match["pid"])):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else disk.delete(path)
+            found.append(path)
+    return found
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _try_delete(path: Path) -> None:
+    with suppress(OSError):  # the error that led here is the one to report
+        disk.delete(path)
+
+
+# -- before a run ---------------------------------------------------------------
+
+
+def prepare(path: str | os.PathLike[str], loop: Any, who: str) -> None:
+    """Make the folders of a file and try that one can write there, before training starts.
+
+    Args:
+        path: The file, or the template of its names.
+        loop: The run; one path belongs to one callback of a run.
+        who: That callback's name.
+
+    Raises:
+        FileError: If the folder cannot be written, or another callback of the run has the path.
+    """
+    target = Path(path).absolute()
+    owners = _claims.setdefault(loop, {})
+    if owners.setdefault(target, who) != who:
+        message = f"{who} and {owners[target]} both write {os.fspath(path)}."
+        raise FileError(message, fix="give each a path of its own")
+    if target.is_dir():
+        raise file_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    trial = _temporary(target.parent / "trial")
+    try:
+        disk.make(target.parent)
+        disk.open(trial).close()
+        disk.delete(trial)
+    except OSError as error:
+        raise file_error(path, error) from error
+
+
+class Lock:
+    """Keeps a folder for one run; the lock is the kernel's, so it dies with its process.
+
+    Args:
+        folder: The folder; made if it is not there.
+
+    Raises:
+        FileError: From ``acquire``, if another process holds it, naming that process.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        from filelock import FileLock
+
+        self.folder = Path(folder)
+        disk.make(self.folder)
+        self._lock = FileLock(self.folder / ".lock")
+        self._holder = self.folder / ".lock-holder"
+
+    def acquire(self) -> None:
+        from filelock import Timeout
+
+        try:
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            who = self._holder.read_text() if self._holder.exists() else "another process"
+            message = f"{self.folder} is in use by {who}."
+            raise FileError(message, fix="wait for it to end, or choose another folder") from None
+        import socket
+
+        atomic_write(self._holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
+
+    def release(self) -> None:
+        if self._lock.is_locked:
+            _try_delete(self._holder)
+            self._lock.release()
+
+
+# -- in the background ---------------------------------------------------------------
+
+
+def background(job: Callable[[], Any]) -> Future[Any]:
+    """Have the one writer thread do a job, after all that it was given before.
+
+    Returns:
+        Its future: ``result()`` waits for it, and raises what it raised.
+    """
+    return _writer().submit(job)
+
+
+@cache
+def _writer() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1, thread_name_prefix="hookloop-writer")

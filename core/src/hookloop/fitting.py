@@ -1,0 +1,240 @@
+"""The training loop: epochs, batches, and the one step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from hookloop import rng
+from hookloop.data import Source
+from hookloop.driver import Driver
+from hookloop.errors import DataError
+from hookloop.evaluation import Compute, evaluate
+from hookloop.logs import Logs
+from hookloop.loop import FEATURES, HOSTS, Loop
+from hookloop.objectives import Objective, check_loss
+
+if TYPE_CHECKING:
+    from hookloop.trainer import Trainer
+
+
+class TrainerLoop(Loop):
+    """The loop of a `Trainer`: everything that a callback may ask for is there."""
+
+    host = "Trainer"
+    features = frozenset(FEATURES)
+    trainer: Trainer
+    fitting: Fitting | None = None
+
+    def evaluate(self, data: Any) -> dict[str, float]:
+        return self.trainer.measure(data)
+
+    def extra_state(self) -> dict[str, Any]:
+        return self.fitting.state() if self.fitting is not None else {}
+
+    def load_extra_state(self, saved: Mapping[str, Any]) -> None:
+        if self.fitting is not None:
+            self.fitting.load_state(saved)
+
+
+HOSTS[TrainerLoop.host] = TrainerLoop.features
+
+
+class Fitting:
+    """One call of ``fit``: its data, its objective, and where it is.
+
+    Args:
+        loop: What the callbacks see.
+        compute: Gives, for an objective, what makes outputs and loss of a batch.
+        objective: Loss and metrics of training.
+        source: Training data.
+        validation: Validation data, or None.
+        validates: Tells for an epoch index whether validation follows it.
+        accumulate: Micro-batches of one optimizer step.
+        steps: Batches an epoch at most, or None.
+        seed: Decides the order of the data, with the epoch.
+    """
+
+    def __init__(
+        self,
+        loop: TrainerLoop,
+        *,
+        compute: Callable[[Objective], Compute],
+        objective: Objective,
+        source: Source,
+        validation: Source | None,
+        validates: Callable[[int], bool],
+        accumulate: int,
+        steps: int | None,
+        seed: int,
+    ) -> None:
+        self.loop, self.driver = loop, Driver(loop)
+        self.objective, self.tests = objective, objective.twin()
+        self.compute, self.compute_tests = compute(self.objective), compute(self.tests)
+        self.source, self.validation, self.validates = source, validation, validates
+        self.accumulate, self.limit, self.seed = accumulate, steps, seed
+        known = [steps, source.steps]
+        self.steps = min((one for one in known if one is not None), default=None)
+        self._checked = False
+        self._resume: dict[str, Any] = {}
+        self._random: Any = None
+
+    def run(self, first: int, epochs: int) -> None:
+        """Train from one epoch to the last, unless somebody asks to stop."""
+        loop, start = self.loop, 0
+        if loop.resumed:
+            first, start = loop.start
+        for epoch in range(first, epochs):
+            if loop.stop_training and not start:
+                break
+            self._epoch(epoch, start)
+            start = 0
+
+    def _epoch(self, epoch: int, start: int) -> None:
+        loop = self.loop
+        self.objective.reset()
+        if self.driver.registry.dispatch("on_batch_checkpoint") is not None:
+            self._random = rng.capture()  # for data that have to be drawn again on resume
+        self.driver.epoch_begin(epoch)
+        stopped = loop.stop_training
+        if not stopped:
+            self._batches(epoch, start)
+        if loop.ends_badly():
+            return
+        values = {} if stopped and not start else self.objective.results()
+        if self.validation is not None and self.validates(epoch):
+            evaluate(loop.model, self.compute_tests, self.tests, self.validation, self.driver)
+            if loop.ends_badly():
+                return
+        self.driver.epoch_end(values)
+
+    def _batches(self, epoch: int, start: int) -> None:
+        """Train on the batches of one epoch. The one long function: each line is the step."""
+        loop, objective, compute = self.loop, self.objective, self.compute
+        begin = self.driver.registry.dispatch("on_train_batch_begin")
+        before = self.driver.registry.dispatch("on_before_optimizer_step")
+        end = self.driver.registry.dispatch("on_train_batch_end")
+        saves = self.driver.registry.dispatch("on_batch_checkpoint") is not None
+        optimizer, accumulate = loop.optimizers[0], self.accumulate
+        # Reading is cheaper than a sum on the device where the device is the CPU, and only there.
+        read = Tensor.item if loop.device.type == "cpu" else Tensor.detach
+        put, measured, epoch_logs = dict.__setitem__, bool(objective.metrics), loop.logs
+        window = done = 0
+        index = -1
+        for index, (inputs, targets, size) in enumerate(self._source(epoch, start), start):
+            logs = Logs({"size": size})
+            loop.batch, loop.logs, loop.inputs, loop.targets = index, logs, inputs, targets
+            if begin is not None:
+                begin(loop, index, logs)
+            if not done:
+                window = self._window(index) if accumulate > 1 else 1
+                optimizer.zero_grad()
+            outputs, loss = compute(inputs, targets, logs)
+            if not self._checked:
+                self._check(loss)
+            (loss if window == 1 else loss / window).backward()  # type: ignore[no-untyped-call]
+            loop.outputs, loop.loss = outputs, loss
+            put(logs, "loss", read(loss))
+            if measured:
+                objective.measure(outputs, targets, logs)
+            done += 1
+            if done == window:
+                self._step(optimizer, before, logs)
+                done = 0
+            if end is not None:
+                end(loop, index, logs)
+            loop.logs = epoch_logs
+            if saves and not done:
+                self.driver.batch_checkpoint(index, logs)
+            if loop.stop_training:
+                break
+        self._after_batches(index, done, window)
+
+    def _source(self, epoch: int, start: int) -> Any:
+        batches = self.source.batches(epoch, self.seed, start, self._resume)
+        return batches if self.limit is None else islice(batches, self.limit - start)
+
+    def _window(self, index: int) -> int:
+        """Tell how many micro-batches the window has that begins here: the last may be short."""
+        known = self.steps is not None and index < self.steps
+        return min(self.accumulate, self.steps - index) if known else self.accumulate  # type: ignore[operator]
+
+    def _check(self, loss: Any) -> None:
+        check_loss(loss)
+        self._checked = True
+
+    def _step(self, optimizer: Optimizer, before: Callable[..., None] | None, logs: Logs) -> None:
+        if before is not None:
+            requests = self.loop.requests
+            before(self.loop, optimizer, logs)
+            if self.loop.requests > requests:  # asked for in this hook: gradients are not used
+                return
+        optimizer.step()
+        self.loop.step += 1
+
+    def _after_batches(self, index: int, done: int, window: int) -> None:
+        """Use the gradients of a window that the end of the epoch, or a stop, has cut."""
+        if index < 0:
+            fix = "pass data with at least one batch; a generator can be read only once"
+            raise DataError("The training data yield no batch.", fix=fix)
+        if not done or self.loop.ends_badly():
+            return
+        optimizer = self.loop.optimizers[0]
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.mul_(window / done)
+        self._step(optimizer, self.driver.registry.dispatch("on_before_optimizer_step"), Logs())
+        self.driver.batch_checkpoint(index, Logs())
+
+    def state(self) -> dict[str, Any]:
+        """What only a trainer knows of the run: seed, data position, metrics of the open epoch."""
+        validation = self.validation.state() if self.validation is not None else {}
+        return {
+            "loop": {"seed": self.seed, "steps": self.steps, "samples": self.source.samples},
+            "rng": {"data": {**self.source.state(), "random": self._random}, "tests": validation},
+            "metrics": {key: _metric_state(m) for key, _, m in self.objective.accumulating},
+        }
+
+    def load_state(self, saved: Mapping[str, Any]) -> None:
+        """Put back what `state` gave."""
+        self.seed = saved["loop"]["seed"]
+        self._resume = saved["rng"]["data"]
+        if saved["loop"]["batch"]:
+            cost = self.source.cost_of_skipping()
+            if cost:
+                self.loop.message(f"Going on inside an epoch: {cost}.")
+        self._random = self._resume.get("random")
+        self.source.restore(self._resume)
+        if self.validation is not None:
+            self.validation.restore(saved["rng"]["tests"])
+        for key, _, metric in self.objective.accumulating:
+            _load_metric_state(metric, saved["metrics"][key])
+
+
+def _metric_state(metric: Any) -> dict[str, Any]:
+    """Take the state of an accumulating metric.
+
+    torchmetrics keeps its states out of ``state_dict`` unless told otherwise.
+    """
+    if hasattr(metric, "metric_state"):
+        return {"states": dict(metric.metric_state), "count": metric._update_count}
+    if hasattr(metric, "state_dict") and metric.state_dict():
+        return dict(metric.state_dict())
+    return {name: value for name, value in vars(metric).items() if not callable(value)}
+
+
+def _load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
+    if hasattr(metric, "metric_state"):
+        for name, value in state["states"].items():
+            setattr(metric, name, value)
+        metric._update_count = state["count"]
+        metric._computed = None
+    elif hasattr(metric, "load_state_dict") and metric.state_dict():
+        metric.load_state_dict(state)
+    else:
+        vars(metric).update(state)

@@ -1,0 +1,337 @@
+"""Loop: what a callback may see and do. Every host makes one for each run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from hookloop import rates
+from hookloop.errors import ArgumentError, CapabilityError, StateError, did_you_mean, listed
+from hookloop.logs import Logs
+from hookloop.registry import Policy, Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from torch.optim import Optimizer
+
+    from hookloop.history import History
+
+#: All that a host may offer, and a callback may need. Closed: a host supports some of these.
+FEATURES = (
+    "batch_hooks",
+    "before_optimizer_step",
+    "test_hooks",
+    "predict_hooks",
+    "batch_data",
+    "batch_loss",
+    "optimizer",
+    "set_lr",
+    "stop",
+    "evaluate",
+    "state",
+    "exception",
+)
+
+#: What each host offers, for the sentence that refuses a callback elsewhere.
+HOSTS: dict[str, frozenset[str]] = {"Trainer": frozenset(FEATURES)}
+
+
+class Loop:
+    """One run of a loop, as its callbacks see it.
+
+    Args:
+        model: The user's module, unwrapped.
+        optimizers: All optimizers.
+        callbacks: Pairs of name and instance, in list order.
+        params: ``epochs``, ``steps``, ``batch_size``, ``samples``, ``verbose``, ``metrics``,
+            ``do_validation``; what is missing is None.
+        validation_data: For callbacks that want to look at some.
+        metrics: The run's metrics by name, for their declared directions.
+        policy: What follows an exception of a callback.
+
+    Attributes:
+        epoch: Index of the current epoch, from 0; None before the first.
+        batch: Index of the current micro-batch, from 0; None outside of batches.
+        step: Optimizer steps completed in the whole run, over restarts too.
+        loss: Loss of the current batch (0-d tensor on its device), or None.
+        inputs: Inputs of the current batch as the model gets them, or None.
+        targets: Targets of the current batch, or None.
+        outputs: What the model returned for the current batch, or None.
+        outcome: None during the run; then ``finished``, ``stopped``, ``failed`` or
+            ``interrupted``.
+        resumed: Whether this run continues an earlier one.
+        history: The `History` of the run, if the host keeps one.
+        rank: This process's place among `world_size`.
+    """
+
+    host = "Loop"
+    features: frozenset[str] = frozenset()
+    rank = 0
+    world_size = 1
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module | None,
+        optimizers: Sequence[Optimizer] = (),
+        callbacks: Sequence[tuple[str, Any]] = (),
+        params: Mapping[str, Any] | None = None,
+        validation_data: Any = None,
+        metrics: Mapping[str, Any] | None = None,
+        policy: Policy = "auto",
+    ) -> None:
+        if policy not in ("raise", "disable", "auto"):
+            message = f"on_callback_error={policy!r} is no policy."
+            raise ArgumentError(message, fix="'raise', 'disable' or 'auto'")
+        self.model: nn.Module = model  # type: ignore[assignment]  # or None
+        self.optimizers = list(optimizers)
+        self.validation_data = validation_data
+        self.metrics = dict(metrics or {})
+        known = ("epochs", "steps", "batch_size", "samples", "verbose", "metrics", "do_validation")
+        self.params: dict[str, Any] = {**dict.fromkeys(known), **(params or {})}
+        self.registry = Registry(callbacks, policy)
+        self.callbacks: Mapping[str, Any] = MappingProxyType(dict(callbacks))
+        self.epoch: int | None = None
+        self.batch: int | None = None
+        self.step = 0
+        self.loss: Tensor | None = None
+        self.inputs: Any = None
+        self.targets: Any = None
+        self.outputs: Any = None
+        self.outcome: str | None = None
+        self.resumed = False
+        self.history: History | None = None
+        self.logs = Logs()
+        self.position: tuple[int, int] | None = None
+        self.start = (0, 0)
+        self.pending_state: Mapping[str, Any] | None = None
+        self.bases = rates.bases(self.optimizers)
+        self._rate_set: float | None = None
+        self._stops: list[tuple[str, bool]] = []
+        self._signal: int | None = None
+        self._flags = [vars(model)] if hasattr(model, "__dict__") else []
+
+    # -- what the callbacks see ------------------------------------------------------------
+
+    @property
+    def optimizer(self) -> Any:
+        """The first optimizer, or None."""
+        return self.optimizers[0] if self.optimizers else None
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def device(self) -> Any:
+        """Where the model is, as a ``torch.device``."""
+        import torch
+
+        parameter = next(iter(self.model.parameters()), None) if self.model is not None else None
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    def supports(self, feature: str) -> bool:
+        """Tell whether this host offers a feature.
+
+        Raises:
+            CapabilityError: If no host knows a feature of that name.
+        """
+        if feature not in FEATURES:
+            message = f"No loop has a feature {feature!r}.{did_you_mean(feature, FEATURES)}"
+            raise CapabilityError(message, fix=f"one of: {listed(FEATURES)}")
+        return feature in self.features
+
+    def log(self, name: str | None = None, value: Any = None, /, **values: Any) -> None:
+        """Report numbers: ``loop.log("grad_norm", 0.3)`` or ``loop.log(grad_norm=0.3)``.
+
+        Inside a batch they go into the logs of that batch, and averaged by size into the epoch's;
+        otherwise into the logs of the epoch. Tensors are detached, and not waited for.
+        """
+        if name is not None:
+            self.logs[name] = value
+        self.logs.update(values)
+
+    def message(self, text: str) -> None:
+        """Show the user a line, above a progress bar if there is one; on rank 0 only."""
+        if not self.is_main:
+            return
+        show = self.registry.dispatch("on_message")
+        if show is None or not show(self, text):
+            print(text, flush=True)
+
+    def call(self, hook: str, **arguments: Any) -> Any:
+        """Fire a hook that a plugin brought, on the training thread.
+
+        Args:
+            hook: Its name.
+            **arguments: Its arguments; ``loop`` is added where the hook has it.
+
+        Returns:
+            The results of those who returned something, or the first for a ``firstresult`` hook.
+        """
+        if "loop" in self.registry.hooks.get(hook, ()):
+            arguments["loop"] = self
+        return self.registry.call(hook, **arguments)
+
+    def describe(self, file: TextIO | None = None) -> None:
+        """Print hook by hook who runs, in order."""
+        for hook, owners in self.registry.order().items():
+            print(f"{hook}: {' > '.join(owners)}", file=file or sys.stdout)
+
+    # -- stopping ---------------------------------------------------------------------------
+
+    def stop(self, reason: str, *, failed: bool = False) -> None:
+        """Ask the run to end. Requests add up, and none can be taken back.
+
+        Args:
+            reason: Why, in words for the user; kept in ``stop_reason`` and in the history.
+            failed: True if the run is not a success, so that nothing is cleaned up after it.
+        """
+        if (reason, failed) not in self._stops:
+            self._stops.append((reason, failed))
+
+    @property
+    def stop_training(self) -> bool:
+        """Whether anybody asked to stop: by ``stop``, by setting this, or on the model."""
+        return bool(self._stops) or self._signal is not None or self.flagged()
+
+    @stop_training.setter
+    def stop_training(self, value: bool) -> None:
+        if value:
+            self.stop("stop_training was set")
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why the run was asked to stop, all reasons joined; None if nobody asked."""
+        reasons = [reason for reason, _ in self._stops]
+        reasons += ["stop_training was set on the model"] if self.flagged() and not reasons else []
+        reasons += [f"signal {self._signal}"] if self._signal is not None else []
+        return "; ".join(reasons) or None
+
+    @property
+    def requests(self) -> int:
+        """How many different requests to stop there are."""
+        return len(self._stops) + self.flagged()
+
+    def ends_badly(self) -> bool:
+        """Whether the run failed or was interrupted, so that its epoch is not rounded off."""
+        return self._signal is not None or any(failed for _, failed in self._stops)
+
+    def flagged(self) -> bool:
+        """Whether ``stop_training`` is set on the model or its wrapper, as in Keras.
+
+        Looks into ``__dict__``: ``getattr`` on a module that lacks a name costs 1 microsecond.
+        """
+        for flags in self._flags:  # noqa: SIM110  (any() with a generator costs three times this)
+            if flags.get("stop_training"):
+                return True
+        return False
+
+    def watch(self, wrapper: Any) -> None:
+        """Have ``stop_training`` looked for on a wrapper of the model, too."""
+        if wrapper is not self.model:
+            self._flags.append(vars(wrapper))
+
+    def clear_flags(self) -> None:
+        """Take back what was set on the model before this run."""
+        for flags in self._flags:
+            if flags.get("stop_training"):
+                flags["stop_training"] = False
+
+    # -- learning rate ------------------------------------------------------------------------
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the first parameter group."""
+        return self.lrs[0]
+
+    @property
+    def lrs(self) -> list[float]:
+        """Learning rates of all parameter groups of all optimizers."""
+        if not self.optimizers:
+            raise CapabilityError(
+                f"{self.host} was given no optimizer, so there is no learning rate.",
+                fix="pass optimizer= to the loop",
+            )
+        return [rate for optimizer in self.optimizers for rate in rates.of(optimizer)]
+
+    def set_lr(self, value: float, optimizer: Optimizer | None = None) -> None:
+        """Set the learning rate.
+
+        Every parameter group gets the value times the ratio of its rate to the first group's, as
+        they were when the run started.
+
+        Args:
+            value: Learning rate of the first group.
+            optimizer: Whose groups; by default those of all optimizers.
+        """
+        self.check_rate()
+        rates.set_rates(self.optimizers, self.bases, float(value), only=optimizer)
+        self._rate_set = self.lr
+
+    def check_rate(self) -> None:
+        """Say once if what a callback set was overwritten by a scheduler or by other code."""
+        if self._rate_set is not None and self.lr != self._rate_set:
+            self.message(
+                f"The learning rate was set to {self._rate_set:.6g} by a callback and overwritten "
+                f"with {self.lr:.6g} by a scheduler or other code.\n"
+                "fix: let only one of them set it, or use a scheduler through "
+                "learning_rate_scheduler"
+            )
+            self._rate_set = None
+
+    # -- evaluation and state -----------------------------------------------------------------
+
+    def evaluate(self, data: Any) -> dict[str, float]:
+        """Evaluate the model without disturbing the run: metrics, mode, stop requests, RNG.
+
+        Args:
+            data: Anything that the host's own evaluation takes.
+
+        Returns:
+            ``loss`` and the metrics, over all samples.
+        """
+        raise CapabilityError(
+            f"{self.host} does not know how to evaluate the model.",
+            fix="run your own evaluation, and loop.log(val_loss=...)",
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the run needs to continue, as plain data and tensors (by reference).
+
+        Raises:
+            StateError: Outside of ``on_batch_checkpoint`` and ``on_epoch_checkpoint``: elsewhere
+                a part of the batch or epoch would be missing from it.
+        """
+        from hookloop import state
+
+        if self.position is None:
+            raise StateError(
+                "The state of a run can only be taken at its checkpoint hooks.",
+                fix="call loop.state_dict() in on_batch_checkpoint or on_epoch_checkpoint",
+            )
+        return state.capture(self)
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Continue an earlier run: call it in a ``tryfirst`` ``on_train_begin``.
+
+        Counters and ``resumed`` are set at once; everything else when the begin hooks have run.
+
+        Raises:
+            StateError: If the state is of another format, model, optimizer or callback; nothing
+                has been changed then.
+        """
+        from hookloop import state
+
+        state.check(self, saved)
+        state.load_counters(self, saved)
+        self.pending_state = saved
+
+    def extra_state(self) -> dict[str, Any]:
+        """Give what a host adds: ``metrics``, ``scaler``, and more of ``loop`` and ``rng``."""
+        return {}
+
+    def load_extra_state(self, saved: Mapping[str, Any]) -> None:
+        """Put back what `extra_state` gave."""

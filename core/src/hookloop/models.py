@@ -1,0 +1,99 @@
+"""Models: calling them, compiling them, and finding the module inside a wrapper."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hookloop.errors import ArgumentError
+
+
+def best_device(device: str | torch.device, model: nn.Module) -> torch.device:
+    """Choose where to train.
+
+    Args:
+        device: ``"auto"``: where the model is, if that is no CPU; else CUDA, then MPS, then CPU.
+        model: The model.
+
+    Raises:
+        ArgumentError: If torch does not have that device here.
+    """
+    if device != "auto":
+        try:
+            return torch.empty(0, device=device).device
+        except (RuntimeError, AssertionError) as error:
+            message = f"device={str(device)!r} is not to be had here: {error}"
+            raise ArgumentError(message, fix='device="auto", or one that this torch has') from None
+    own = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+    if own.type != "cpu":
+        return own
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """Find the user's module in what ``torch.compile`` and the parallel wrappers put around it."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(
+            model, nn.DataParallel | nn.parallel.DistributedDataParallel
+        ):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
+
+
+def caller(model: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Give a function that calls a model with the inputs of a batch.
+
+    A tuple or list of inputs becomes positional arguments, a mapping keyword arguments.
+    """
+
+    def call(inputs: Any) -> Any:
+        if type(inputs) is Tensor:
+            return model(inputs)
+        if isinstance(inputs, Mapping):
+            return model(**inputs)
+        if isinstance(inputs, list | tuple):
+            return model(*inputs)
+        return model(inputs)
+
+    return call
+
+
+class Compiled:
+    """Calls a model through ``torch.compile``; where that fails, says so once and does without.
+
+    Args:
+        model: The model; results are those of the same operations, fused, so they may differ in
+            the last bits.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self._plain = caller(model)
+        self._call = caller(torch.compile(model))
+        self._proven = False
+
+    def __call__(self, inputs: Any) -> Any:
+        if self._proven:
+            return self._call(inputs)
+        try:
+            outputs = self._call(inputs)
+        except Exception as error:
+            outputs = self._plain(inputs)  # raises itself if the model is what is wrong
+            self._call = self._plain
+            first = str(error).strip().partition("\n")[0]
+            warnings.warn(
+                f"compile=True: the model cannot be compiled here and runs as it is ({first}).\n"
+                "fix: install a C++ compiler, or pass compile=False",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self._proven = True
+        return outputs

@@ -1,0 +1,327 @@
+"""Losses, optimizers and metrics by name, and the objective that a step computes with them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from hookloop.errors import ArgumentError, DataError, did_you_mean, listed
+from hookloop.selection import parse, read_bare
+
+Function = Callable[[Any, Any], Tensor]
+
+LOSSES: dict[str, Function] = {
+    "cross_entropy": F.cross_entropy,
+    "binary_cross_entropy": F.binary_cross_entropy,
+    "binary_cross_entropy_with_logits": F.binary_cross_entropy_with_logits,
+    "bce": F.binary_cross_entropy,
+    "bce_with_logits": F.binary_cross_entropy_with_logits,
+    "nll": F.nll_loss,
+    "mse": F.mse_loss,
+    "mean_squared_error": F.mse_loss,
+    "mae": F.l1_loss,
+    "mean_absolute_error": F.l1_loss,
+    "l1": F.l1_loss,
+    "smooth_l1": F.smooth_l1_loss,
+    "huber": F.huber_loss,
+    "kl_div": lambda outputs, targets: F.kl_div(outputs, targets, reduction="batchmean"),
+}
+
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "nadam": torch.optim.NAdam,
+    "radam": torch.optim.RAdam,
+    "adamax": torch.optim.Adamax,
+    "adagrad": torch.optim.Adagrad,
+    "adadelta": torch.optim.Adadelta,
+    "rmsprop": torch.optim.RMSprop,
+}
+_FUSED = ("sgd", "adam", "adamw", "adagrad")
+#: Where the optimizer itself has no default.
+_RATES = {"sgd": 0.01}
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Share of right answers.
+
+    Args:
+        outputs: Scores of shape (N, C, ...), of which the highest counts; or logits of the same
+            shape as the targets, of which those above 0 mean 1.
+        targets: Classes of shape (N, ...), or one-hot of shape (N, C), or 0 and 1.
+
+    Returns:
+        0-d float tensor on the same device.
+    """
+    if outputs.ndim == targets.ndim + 1:
+        return (outputs.argmax(1) == targets).float().mean()
+    if outputs.ndim > 1 and outputs.shape[1] > 1 and outputs.shape == targets.shape:
+        return (outputs.argmax(1) == targets.argmax(1)).float().mean()
+    return ((outputs > 0) == (targets > 0.5)).float().mean()
+
+
+def top5_accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Share of samples whose class is among the five highest scores.
+
+    Args:
+        outputs: Scores of shape (N, C).
+        targets: Classes of shape (N,).
+    """
+    best = outputs.topk(min(5, outputs.shape[1]), dim=1).indices
+    return (best == targets.unsqueeze(1)).any(1).float().mean()
+
+
+METRICS: dict[str, Function] = {
+    "accuracy": accuracy,
+    "acc": accuracy,
+    "top5_accuracy": top5_accuracy,
+    "top5_acc": top5_accuracy,
+    "mse": F.mse_loss,
+    "mean_squared_error": F.mse_loss,
+    "mae": F.l1_loss,
+    "mean_absolute_error": F.l1_loss,
+}
+
+
+class Objective:
+    """What a run computes from outputs and targets: one loss to minimise, and metrics to report.
+
+    Args:
+        loss: Name, callable or module; a mapping of them for outputs that are a mapping.
+        metrics: Names, callables or accumulating objects, in a list or by name; a mapping from
+            outputs to such lists for outputs that are a mapping.
+
+    Attributes:
+        metrics: Every metric by its key in the logs.
+        modules: Losses that are modules, which belong on the model's device.
+    """
+
+    def __init__(self, loss: Any, metrics: Any = None) -> None:
+        self.outputs = list(loss) if isinstance(loss, Mapping) else None
+        self._losses = {
+            output: _loss(one) for output, one in (loss.items() if self.outputs else ())
+        }
+        self._loss = None if self.outputs else _loss(loss)
+        self.metrics: dict[str, Any] = {}
+        self._functions: list[tuple[str, str | None, Function]] = []
+        self.accumulating: list[tuple[str, str | None, Any]] = []
+        for key, output, metric in self._named(metrics):
+            self._add(key, output, metric)
+
+    @property
+    def modules(self) -> list[nn.Module]:
+        found = [*self._losses.values(), self._loss, *self.metrics.values()]
+        return [one for one in found if isinstance(one, nn.Module)]
+
+    @property
+    def names(self) -> list[str]:
+        """Keys in the logs of an epoch: ``loss``, the losses of the outputs, and the metrics."""
+        return ["loss", *(f"{output}_loss" for output in self._losses), *self.metrics]
+
+    def loss(self, outputs: Any, targets: Any, logs: dict[str, Any]) -> Tensor:
+        """Compute the loss of a batch.
+
+        Args:
+            outputs: What the model returned.
+            targets: Those of the batch; a mapping with the keys of the outputs if these are one.
+            logs: Gets the loss of each output, where there are several.
+
+        Returns:
+            0-d tensor with a gradient.
+        """
+        if self._loss is not None:
+            return self._loss(outputs, targets)
+        total: Any = 0
+        for output, function in self._losses.items():
+            part = function(_pick(outputs, output, "outputs"), _pick(targets, output, "targets"))
+            dict.__setitem__(logs, f"{output}_loss", part.detach())
+            total = total + part
+        return total  # type: ignore[no-any-return]
+
+    def measure(self, outputs: Any, targets: Any, logs: dict[str, Any]) -> None:
+        """Add the metrics of a batch to its logs, and to the metrics that accumulate."""
+        with torch.no_grad():
+            for key, output, function in self._functions:
+                dict.__setitem__(logs, key, function(*_both(outputs, targets, output)))
+            for _, output, metric in self.accumulating:
+                metric.update(*_both(outputs, targets, output))
+
+    def results(self) -> dict[str, Any]:
+        """Give what the accumulating metrics have gathered, and start them anew."""
+        found = {}
+        for key, _, metric in self.accumulating:
+            found[key] = metric.compute()
+            metric.reset()
+        return found
+
+    def reset(self) -> None:
+        for _, _, metric in self.accumulating:
+            metric.reset()
+
+    def twin(self) -> Objective:
+        """Make one with accumulating metrics of its own, so that neither disturbs the other."""
+        other = copy.copy(self)
+        other.accumulating = [(k, output, copy.deepcopy(m)) for k, output, m in self.accumulating]
+        other.reset()
+        return other
+
+    def _named(self, metrics: Any) -> list[tuple[str, str | None, Any]]:
+        if metrics is None:
+            return []
+        if not isinstance(metrics, Mapping):
+            return [(_key(metric), None, metric) for metric in _as_list(metrics)]
+        if self.outputs is None:
+            return [(str(key), None, metric) for key, metric in metrics.items()]
+        unknown = [output for output in metrics if output not in self.outputs]
+        if unknown:
+            message = (
+                f"metrics= names the output {unknown[0]!r}, loss= only {listed(self.outputs)}."
+            )
+            raise ArgumentError(message, fix="give every output a loss")
+        return [
+            (f"{output}_{_key(metric)}", output, metric)
+            for output, some in metrics.items()
+            for metric in _as_list(some)
+        ]
+
+    def _add(self, key: str, output: str | None, metric: Any) -> None:
+        if key in self.names or key == "size":
+            message = f"Two metrics, or a loss and a metric, are both called {key!r}."
+            raise ArgumentError(message, fix='name them: metrics={"one": ..., "other": ...}')
+        found = _named_function(metric, METRICS, "metric")
+        self.metrics[key] = found
+        if all(hasattr(found, name) for name in ("update", "compute", "reset")):
+            self.accumulating.append((key, output, found))
+        elif callable(found):
+            self._functions.append((key, output, found))
+        else:
+            message = f"The metric {key!r} is a {type(found).__name__}, which cannot be called."
+            fix = "pass a name, a function (outputs, targets), or an object with update and compute"
+            raise ArgumentError(message, fix=fix)
+
+
+def make_optimizer(chosen: Any, model: nn.Module) -> torch.optim.Optimizer:
+    """Make the optimizer of a run.
+
+    Args:
+        chosen: An instance; a name with settings, such as ``"sgd:lr=0.1,momentum=0.9"``; or a
+            callable that takes the parameters.
+        model: Whose parameters it is to change.
+
+    Raises:
+        ArgumentError: For a name nobody knows, or what is no optimizer.
+    """
+    if isinstance(chosen, str):
+        chosen = _optimizer_by_name(chosen, model)
+    elif not isinstance(chosen, torch.optim.Optimizer):
+        if not callable(chosen):
+            message = f"optimizer={chosen!r} is a {type(chosen).__name__}."
+            raise ArgumentError(message, fix='pass "adam", an instance, or lambda parameters: ...')
+        chosen = chosen(model.parameters())
+    if isinstance(chosen, torch.optim.LBFGS):
+        message = "LBFGS calls the model itself, several times a step, which Trainer does not do."
+        raise ArgumentError(message, fix="use another optimizer, or your own loop")
+    if not isinstance(chosen, torch.optim.Optimizer):
+        message = f"optimizer= made a {type(chosen).__name__}, which is no torch optimizer."
+        raise ArgumentError(message, fix="return a torch.optim.Optimizer")
+    return chosen
+
+
+def _optimizer_by_name(text: str, model: nn.Module) -> torch.optim.Optimizer:
+    name, written = parse(text)
+    settings = {key: read_bare(value) for key, value in written.items()}
+    if name.lower() not in OPTIMIZERS:
+        message = f"No optimizer is called {name!r}.{did_you_mean(name.lower(), OPTIMIZERS)}"
+        raise ArgumentError(message, fix=f"one of: {listed(OPTIMIZERS)}, or pass an instance")
+    kind, key = OPTIMIZERS[name.lower()], name.lower()
+    if key in _RATES:
+        settings.setdefault("lr", _RATES[key])
+    if key in _FUSED and "fused" not in settings and "foreach" not in settings:
+        try:
+            return kind(model.parameters(), **settings, fused=True)  # type: ignore[call-arg]
+        except (RuntimeError, TypeError, ValueError):
+            pass  # not on this device, or not with these settings: the plain one says what is wrong
+    try:
+        return kind(model.parameters(), **settings)
+    except (TypeError, ValueError) as error:
+        message = f"The optimizer {text!r} refused its settings: {error}."
+        raise ArgumentError(message, fix=f"see torch.optim.{kind.__name__}") from None
+
+
+def foreign_parameters(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
+    """Tell whether an optimizer changes parameters that are not the model's."""
+    own = {id(parameter) for parameter in model.parameters()}
+    groups = optimizer.param_groups
+    return any(id(parameter) not in own for group in groups for parameter in group["params"])
+
+
+def check_loss(loss: Any) -> None:
+    """Refuse what no gradient can be taken of; called with the first batch of a run."""
+    if not isinstance(loss, Tensor):
+        message = f"The loss is a {type(loss).__name__}, not a tensor."
+        raise DataError(message, fix="return a tensor from the loss, computed from the outputs")
+    if loss.ndim:
+        message = f"The loss has shape {tuple(loss.shape)}, not that of a single number."
+        raise DataError(message, fix="reduce it: .mean() over the samples")
+    if not loss.requires_grad:
+        message = "The loss has no gradient: it does not depend on any parameter of the model."
+        fix = (
+            "compute it from the outputs without .detach() or .item(); leave a parameter trainable"
+        )
+        raise DataError(message, fix=fix)
+
+
+def _loss(chosen: Any) -> Function:
+    found = _named_function(chosen, LOSSES, "loss")
+    if not callable(found):
+        message = f"loss={found!r} is a {type(found).__name__}."
+        raise ArgumentError(message, fix='pass "cross_entropy", or a function (outputs, targets)')
+    return found  # type: ignore[no-any-return]
+
+
+def _named_function(chosen: Any, table: Mapping[str, Any], kind: str) -> Any:
+    if not isinstance(chosen, str):
+        if isinstance(chosen, type):
+            raise ArgumentError(f"{chosen.__name__} is a class.", fix=f"write {chosen.__name__}()")
+        return chosen
+    if chosen.lower() in table:
+        return table[chosen.lower()]
+    message = f"No {kind} is called {chosen!r}.{did_you_mean(chosen.lower(), table)}"
+    raise ArgumentError(message, fix=f"one of: {listed(table)}, or pass a function")
+
+
+def _key(metric: Any) -> str:
+    if isinstance(metric, str):
+        return metric
+    name = getattr(metric, "name", None) or getattr(metric, "__name__", type(metric).__name__)
+    return str(name)
+
+
+def _as_list(metrics: Any) -> list[Any]:
+    if (
+        isinstance(metrics, str)
+        or not isinstance(metrics, Iterable)
+        or isinstance(metrics, nn.Module)
+    ):
+        return [metrics]
+    return list(metrics)
+
+
+def _both(outputs: Any, targets: Any, output: str | None) -> tuple[Any, Any]:
+    if output is None:
+        return outputs, targets
+    return _pick(outputs, output, "outputs"), _pick(targets, output, "targets")
+
+
+def _pick(values: Any, output: str, what: str) -> Any:
+    if not isinstance(values, Mapping) or output not in values:
+        held = listed(values) if isinstance(values, Mapping) else f"a {type(values).__name__}"
+        message = f"loss= names the output {output!r}, but the {what} are {held}."
+        raise DataError(message, fix=f"give the {what} as a mapping with that key")
+    return values[output]

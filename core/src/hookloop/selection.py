@@ -1,0 +1,309 @@
+"""Choosing callbacks: from ``"early_stopping:patience=3"``, mappings, pairs and instances."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from hookloop import discovery
+from hookloop.annotations import accepts, is_text
+from hookloop.callback import Callback, constructor
+from hookloop.errors import HookloopError, SelectionError, SettingError, did_you_mean, listed
+
+_SETTING = re.compile(r"[A-Za-z_]\w*=")
+_NUMBER = re.compile(r"[+-]?(\d+|(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|\d+[eE][+-]?\d+)")
+_WORDS = {"true": True, "false": False, "none": None}
+_CLOSING = {"(": ")", "[": "]", "{": "}"}
+
+
+class Bare(str):
+    """A value from a string that has neither quotes nor brackets: its setting decides its type."""
+
+
+def load(name: str, /, **settings: Any) -> Any:
+    """Make one callback by name.
+
+    Args:
+        name: ``"early_stopping"``, ``"distribution/name"`` or ``"package.module:Class"``; settings
+            may follow as in ``"early_stopping:patience=3"``.
+        **settings: Arguments of its constructor. ``name=`` gives the instance its name.
+
+    Raises:
+        UnknownCallbackError: If no installed distribution provides it.
+        SettingError: If a setting is unknown, missing or ill-typed.
+    """
+    reference, written = parse(name)
+    return _make(reference, {**written, **settings})
+
+
+def load_callbacks(items: Any) -> list[Any]:
+    """Make a list of callbacks from any of the forms in which they can be chosen.
+
+    Args:
+        items: A list of names with or without settings, mappings, pairs and instances, or a single
+            one of these. See ``docs/choosing.md``.
+
+    Raises:
+        HookloopError: One that says which item is wrong, and what to write instead.
+    """
+    return [callback for item in as_items(items) for callback in _load_item(item)]
+
+
+def as_items(items: Any) -> list[Any]:
+    """Turn what was passed as callbacks into a list of items, without loading any."""
+    if hasattr(items, "as_callbacks"):
+        return list(items.as_callbacks())
+    if isinstance(items, list) or (isinstance(items, tuple) and not _is_pair(items)):
+        return list(items)
+    return [items]
+
+
+def parse(text: str) -> tuple[str, dict[str, Any]]:
+    """Split ``name:key=value,...`` into the name and its settings.
+
+    The settings begin at the first ``:identifier=``, so that names may hold colons.
+
+    Raises:
+        SelectionError: If what follows the name is no list of settings.
+    """
+    found = re.search(r":(?=[A-Za-z_]\w*=)", text)
+    reference = (text[: found.start()] if found else text).strip()
+    if not reference:
+        message = f"{text!r} names no callback."
+        raise SelectionError(message, fix='write it as "early_stopping:patience=3"')
+    return reference, dict(_settings(text[found.end() :], text)) if found else {}
+
+
+def reference_of(item: Any) -> str | None:
+    """Tell by which name an item that is not yet loaded asks for its callback."""
+    if isinstance(item, str):
+        reference, written = parse(item)
+        return str(written.get("name", reference.rpartition("/")[2]))
+    if _is_pair(item):
+        return str(item[1].get("name", item[0].rpartition("/")[2]))
+    return getattr(item, "name", None) or instance_name(item)
+
+
+def instance_name(callback: Any) -> str:
+    """Give an instance the name that its class has: the entry point's, else in snake case."""
+    own = getattr(callback, "name", None)
+    if isinstance(own, str):
+        return own
+    plugin = discovery.plugin_of(type(callback))
+    if plugin is not None:
+        return plugin.name
+    if inspect.ismodule(callback):
+        return callback.__name__.rpartition(".")[2]
+    return re.sub(
+        r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(callback).__name__
+    ).lower()
+
+
+def named(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
+    """Pair each callback with its name; a name that comes again gets ``#2`` and so on."""
+    counts: dict[str, int] = {}
+    pairs = []
+    for callback in callbacks:
+        name = instance_name(callback)
+        counts[name] = counts.get(name, 0) + 1
+        pairs.append((name if counts[name] == 1 else f"{name}#{counts[name]}", callback))
+    return pairs
+
+
+# -- items ---------------------------------------------------------------
+
+
+def _is_pair(item: Any) -> bool:
+    return (
+        isinstance(item, tuple)
+        and len(item) == 2
+        and isinstance(item[0], str)
+        and isinstance(item[1], Mapping)
+    )
+
+
+def _load_item(item: Any) -> Iterator[Any]:
+    if isinstance(item, str):
+        yield load(item)
+    elif _is_pair(item):
+        yield load(item[0], **item[1])
+    elif isinstance(item, Mapping):
+        for name, settings in item.items():
+            if settings is not None and not isinstance(settings, Mapping):
+                message = f"The settings of {name!r} are a {type(settings).__name__}."
+                raise SelectionError(message, fix=f'{{"{name}": {{"setting": value}}}}')
+            yield load(str(name), **(settings or {}))
+    else:
+        yield _instance(item)
+
+
+def _instance(item: Any) -> Any:
+    from hookloop.implementations import has_hooks
+
+    if item is None:
+        raise SelectionError("None is no callback.", fix="leave it out, or pass callbacks=[]")
+    if isinstance(item, list | tuple | set):
+        message = f"A {type(item).__name__} stands inside the list of callbacks."
+        raise SelectionError(message, fix="pass one flat list, as in [*first, *second]")
+    if isinstance(item, type):
+        message = f"{item.__qualname__} is a class, not an instance."
+        raise SelectionError(message, fix=f"write {item.__qualname__}(...)")
+    if not isinstance(item, Callback) and not has_hooks(item):
+        message = f"{item!r} is no callback: a {type(item).__name__} without any hook method."
+        raise SelectionError(message, fix="pass a name, an instance, or an object with hooks")
+    return item
+
+
+# -- making one ---------------------------------------------------------------
+
+
+def _make(reference: str, settings: dict[str, Any]) -> Any:
+    factory, who = resolve(reference)
+    parameters = constructor(factory).parameters
+    name = settings.pop("name", None) if "name" not in parameters else None
+    _check(who, parameters, settings)
+    read = {key: _convert(value, parameters.get(key)) for key, value in settings.items()}
+    _check_types(who, parameters, read)
+    callback = _call(factory, who, read)
+    if name is not None:
+        callback.name = str(name)
+    return callback
+
+
+def resolve(reference: str) -> tuple[Callable[..., Any], str]:
+    """Find what a reference stands for: a plugin's class, or something importable.
+
+    Returns:
+        The class or factory, and how to call it in errors.
+    """
+    owner, slash, name = reference.rpartition("/")
+    if slash:
+        return discovery.find(name, owner).load(), name
+    module, colon, attribute = reference.partition(":")
+    if not colon:
+        return discovery.find(reference).load(), reference
+    dotted = f"{module}.{attribute}".split(".")
+    if all(part.isidentifier() for part in dotted) and not _is_installed(module):
+        return discovery.import_object(reference, f"The callback {reference!r}"), attribute
+    message = f"{reference!r}: {attribute!r} is no setting."
+    raise SelectionError(
+        message, fix=f'settings are written name=value, as in "{module}:name=value"'
+    )
+
+
+def _is_installed(name: str) -> bool:
+    return discovery.normalized(name) in discovery.installed()
+
+
+def _call(factory: Callable[..., Any], who: str, settings: dict[str, Any]) -> Any:
+    try:
+        return factory(**settings)
+    except HookloopError:
+        raise
+    except (TypeError, ValueError) as error:
+        written = listed(f"{key}={value!r}" for key, value in settings.items())
+        message = f"{who} refused its settings ({written}): {error}"
+        raise SettingError(message, fix=f"see: hookloop info {who}") from error
+
+
+def _check(who: str, parameters: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> None:
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [p.name for p in parameters.values() if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
+    for key in given:
+        if key not in known and not open_ended:
+            message = f"{who} has no setting {key!r}.{did_you_mean(key, known)}"
+            raise SettingError(message, fix=f"its settings are: {listed(known)}")
+    missing = [
+        k for k in known if parameters[k].default is inspect.Parameter.empty and k not in given
+    ]
+    if missing:
+        message = f"{who} needs the setting {missing[0]!r}."
+        raise SettingError(message, fix=f'write "{who}:{missing[0]}=..."')
+
+
+def _check_types(
+    who: str, parameters: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
+) -> None:
+    for key, value in given.items():
+        annotation = parameters[key].annotation if key in parameters else inspect.Parameter.empty
+        if annotation is inspect.Parameter.empty or accepts(annotation, value):
+            continue
+        wanted = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+        message = f"{who}: {key}={value!r} is a {type(value).__name__}, not {wanted}."
+        raise SettingError(message, fix=f"pass {key} as {wanted}")
+
+
+def _convert(value: Any, parameter: inspect.Parameter | None) -> Any:
+    if not isinstance(value, Bare):
+        return value
+    annotation = parameter.annotation if parameter else inspect.Parameter.empty
+    if is_text(annotation) and (value.lower() != "none" or accepts(annotation, None) is False):
+        return str(value)
+    if value.lower().lstrip("+-") in ("inf", "nan") and accepts(annotation, 0.5):
+        return float(value)
+    return read_bare(value)
+
+
+def read_bare(value: Any) -> Any:
+    """Read a value without quotes as true, false, none, a number, or else the text."""
+    if not isinstance(value, Bare):
+        return value
+    if value.lower() in _WORDS:
+        return _WORDS[value.lower()]
+    if _NUMBER.fullmatch(value):
+        return float(value) if set(value.lower()) & set(".e") else int(value)
+    return str(value)
+
+
+# -- text ---------------------------------------------------------------
+
+
+def _settings(text: str, whole: str) -> Iterator[tuple[str, Any]]:
+    while text:
+        found = _SETTING.match(text)
+        if not found:
+            message = f"{whole!r}: {text.partition(',')[0]!r} is no setting."
+            fix = "write name=value, and quote a value that holds a comma: filename='a,b.csv'"
+            raise SelectionError(message, fix=fix)
+        value, text = _value(text[found.end() :], whole)
+        yield found.group()[:-1], value
+
+
+def _value(text: str, whole: str) -> tuple[Any, str]:
+    """Read one value, and give what follows its comma."""
+    if text.startswith("'"):
+        quoted = re.match(r"'((?:[^']|'')*)'\s*(?:,|$)", text)
+        if not quoted:
+            message = f"{whole!r}: a quote does not end."
+            raise SelectionError(message, fix="end it with ', and write a quote inside as ''")
+        return quoted.group(1).replace("''", "'"), text[quoted.end() :]
+    end = _bracket_end(text) if text[:1] in _CLOSING else -1
+    comma = text.find(",", max(end, 0))
+    value, rest = (text, "") if comma < 0 else (text[:comma], text[comma + 1 :])
+    if end > 0:
+        try:
+            return ast.literal_eval(value.strip()), rest
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return value, rest
+    return Bare(value.strip()), rest
+
+
+def _bracket_end(text: str) -> int:
+    """Find where the bracket at the start closes; -1 if it does not."""
+    expected: list[str] = []
+    quote = ""
+    for place, character in enumerate(text):
+        if quote:
+            quote = "" if character == quote else quote
+        elif character in "'\"" and expected:
+            quote = character
+        elif character in _CLOSING:
+            expected.append(_CLOSING[character])
+        elif expected and character == expected[-1]:
+            expected.pop()
+            if not expected:
+                return place
+    return -1

@@ -1,0 +1,49 @@
+"""Signals: while a run is under way, SIGTERM and SIGINT ask it to end after the batch."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hookloop.loop import Loop
+
+
+@contextmanager
+def handled(loop: Loop) -> Iterator[None]:
+    """Have signals only set a flag on the loop, and put back whoever handled them before.
+
+    Handlers can be set in the main thread only; elsewhere nothing changes. A second SIGINT raises
+    ``KeyboardInterrupt`` at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def note(number: int, frame: Any) -> None:
+        if number == signal.SIGINT and loop._signal == signal.SIGINT:
+            raise KeyboardInterrupt
+        loop._signal = number
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave(loop: Loop) -> None:
+    """End as the signal asked, after everything has ended in order.
+
+    Raises:
+        SystemExit: With 143, after SIGTERM.
+        KeyboardInterrupt: After SIGINT.
+    """
+    if loop._signal == signal.SIGTERM:
+        raise SystemExit(128 + signal.SIGTERM)
+    if loop._signal == signal.SIGINT:
+        raise KeyboardInterrupt

@@ -1,0 +1,196 @@
+"""The state of a run: taking it, checking it against a run, and putting it back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from hookloop import rng
+from hookloop.callback import settings_of
+from hookloop.errors import StateError, listed
+
+if TYPE_CHECKING:
+    from hookloop.loop import Loop
+
+FORMAT = "hookloop.state"
+VERSION = 1
+SECTIONS = ("model", "optimizers", "scaler", "loop", "rng", "history", "callbacks", "metrics")
+
+
+def capture(loop: Loop) -> dict[str, Any]:
+    """Take everything that a run needs to continue, by reference.
+
+    The position in it, ``state["loop"]["epoch"]`` and ``["batch"]``, is that of the next batch.
+    """
+    extra = loop.extra_state()
+    epoch, batch = loop.position or (0, 0)
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "model": loop.model.state_dict() if loop.model is not None else {},
+        "optimizers": [optimizer.state_dict() for optimizer in loop.optimizers],
+        "scaler": extra.get("scaler"),
+        "loop": {
+            "epoch": epoch,
+            "batch": batch,
+            "step": loop.step,
+            "stops": [list(stop) for stop in loop._stops],
+            "bases": loop.bases,
+            "logs": dict(loop.logs.raw_items()) if batch else {},
+            **extra.get("loop", {}),
+        },
+        "rng": {"now": rng.capture(), **extra.get("rng", {})},
+        "history": loop.history.rows_state() if loop.history is not None else None,
+        "callbacks": {
+            name: {"settings": settings_of(callback), "state": callback.state_dict()}
+            for name, callback in loop.callbacks.items()
+            if callable(getattr(callback, "state_dict", None))
+        },
+        "metrics": extra.get("metrics", {}),
+    }
+
+
+def check(loop: Loop, saved: Mapping[str, Any]) -> None:
+    """Refuse a state that does not belong to this run, before anything is changed.
+
+    Raises:
+        StateError: Naming what differs.
+    """
+    check_format(saved)
+    _check_model(loop, saved["model"])
+    _check_optimizers(loop, saved["optimizers"])
+    _check_callbacks(loop, saved["callbacks"])
+
+
+def check_format(saved: Any) -> None:
+    """Refuse what is no state of a run, or is one of a newer hookloop."""
+    if not isinstance(saved, Mapping) or saved.get("format") != FORMAT:
+        message = "This is not the saved state of a run."
+        raise StateError(message, fix="pass what loop.state_dict() gave; weights: load_weights()")
+    if saved.get("version") != VERSION:
+        message = f"The state is of version {saved.get('version')}; this hookloop reads {VERSION}."
+        raise StateError(message, fix="pip install --upgrade hookloop")
+    missing = [section for section in SECTIONS if section not in saved]
+    if missing:
+        raise StateError(f"The state lacks {listed(missing)}.", fix="use an intact one")
+
+
+def load_counters(loop: Loop, saved: Mapping[str, Any]) -> None:
+    """Set the loop to where the state was taken."""
+    counters = saved["loop"]
+    loop.epoch, loop.step = counters["epoch"], counters["step"]
+    loop.start = (counters["epoch"], counters["batch"])
+    loop.bases = [list(rates) for rates in counters["bases"]] or loop.bases
+    loop._stops[:] = [(str(reason), bool(failed)) for reason, failed in counters["stops"]]
+    loop.resumed = True
+
+
+def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
+    """Put back everything but the counters: callbacks, model, optimizers, and the RNGs last."""
+    for name, entry in saved["callbacks"].items():
+        callback = loop.callbacks.get(name)
+        if callback is not None and hasattr(callback, "load_state_dict"):
+            callback.load_state_dict(entry["state"])
+    _report_changed_callbacks(loop, saved["callbacks"])
+    if loop.model is not None:
+        loop.model.load_state_dict(saved["model"])
+    for optimizer, state in zip(loop.optimizers, saved["optimizers"], strict=True):
+        optimizer.load_state_dict(state)
+    if loop.history is not None and saved["history"] is not None:
+        loop.history.load_rows(saved["history"])
+    loop.logs.update(saved["loop"]["logs"])
+    loop.load_extra_state(saved)
+    rng.restore(saved["rng"]["now"])
+
+
+def check_plain(loop: Loop) -> None:
+    """Call every callback's ``state_dict`` once and refuse what could not be saved.
+
+    Raises:
+        StateError: Naming the callback and the place of the value.
+    """
+    for name, callback in loop.callbacks.items():
+        if callable(getattr(callback, "state_dict", None)):
+            for path, value in _not_plain(callback.state_dict(), name):
+                message = (
+                    f"The state of callback {name!r} holds a {type(value).__name__} at {path}."
+                )
+                raise StateError(message, fix="return numbers, text, None, lists, dicts, tensors")
+
+
+def _not_plain(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Find what is neither plain data nor a tensor, with the path to it."""
+    if type(value) in (type(None), bool, int, float, str):
+        return
+    if type(value) in (list, tuple):
+        for index, item in enumerate(value):
+            yield from _not_plain(item, f"{path}[{index}]")
+    elif isinstance(value, dict) and type(value).__name__ in ("dict", "OrderedDict"):
+        for key, item in value.items():
+            if type(key) not in (str, int):
+                yield f"{path}[{key!r}] (a key)", key
+            yield from _not_plain(item, f"{path}[{key!r}]")
+    elif not _is_tensor(value):
+        yield path, value
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
+
+
+def _check_model(loop: Loop, saved: Mapping[str, Any]) -> None:
+    own = loop.model.state_dict() if loop.model is not None else {}
+    wrong = [f"{key} is missing" for key in own if key not in saved]
+    wrong += [f"{key} is not in this model" for key in saved if key not in own]
+    wrong += [
+        f"{key} has shape {tuple(value.shape)}, this model {tuple(own[key].shape)}"
+        for key, value in saved.items()
+        if key in own and hasattr(value, "shape") and value.shape != own[key].shape
+    ]
+    if wrong:
+        message = f"The state is of another model: {'; '.join(wrong[:4])}."
+        raise StateError(message, fix="build the model as it was when the state was saved")
+
+
+def _check_optimizers(loop: Loop, saved: list[Mapping[str, Any]]) -> None:
+    own = [optimizer.state_dict() for optimizer in loop.optimizers]
+    shapes = [
+        [[len(group["params"]) for group in state["param_groups"]] for state in states]
+        for states in (own, saved)
+    ]
+    settings = [
+        [sorted(map(str, group)) for state in states for group in state["param_groups"]]
+        for states in (own, saved)
+    ]
+    if shapes[0] != shapes[1]:
+        message = f"The state has optimizers of groups {shapes[1]}, this run of {shapes[0]}."
+        raise StateError(message, fix="make the optimizers as they were")
+    if settings[0] != settings[1]:
+        raise StateError("The state is of another kind of optimizer.", fix="use the same class")
+
+
+def _check_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
+    for name, entry in saved.items():
+        if name not in loop.callbacks:
+            continue
+        then, now = entry["settings"], settings_of(loop.callbacks[name])
+        changed = [key for key in {*then, *now} if then.get(key) != now.get(key)]
+        if then and now and changed:
+            was = listed(f"{key}={then.get(key)!r}" for key in sorted(changed))
+            become = listed(f"{key}={now.get(key)!r}" for key in sorted(changed))
+            message = f"The state of callback {name!r} was saved with {was}; now it has {become}."
+            fix = "use the same settings, or give it another name= to begin afresh"
+            raise StateError(message, fix=fix)
+
+
+def _report_changed_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
+    stateful = [n for n, c in loop.callbacks.items() if callable(getattr(c, "state_dict", None))]
+    added = [name for name in stateful if name not in saved]
+    removed = [name for name in saved if name not in loop.callbacks]
+    if added or removed:
+        loop.message(
+            f"Since the state was saved, callbacks were added: {listed(added)}; removed: "
+            f"{listed(removed)}. Those added begin afresh."
+        )

@@ -1,0 +1,360 @@
+"""Trainer: fit, evaluate and predict, with callbacks chosen by name."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from hookloop import arguments, rng, signals
+from hookloop.checkpoints import load_state
+from hookloop.checks import (
+    at_least,
+    one_of,
+    refuse_misplaced,
+    refuse_no_module,
+    refuse_several_processes,
+    validation_epochs,
+    warn_foreign,
+)
+from hookloop.data import Source, is_arrays, make_source, split
+from hookloop.defaults import Verbose, is_history, with_bar, with_defaults
+from hookloop.driver import Driver
+from hookloop.errors import ArgumentError
+from hookloop.evaluation import Compute, evaluate, predict
+from hookloop.fitting import Fitting, TrainerLoop
+from hookloop.history import History
+from hookloop.logs import Logs, read
+from hookloop.models import Compiled, best_device, caller, unwrapped
+from hookloop.objectives import Objective, foreign_parameters, make_optimizer
+from hookloop.registry import Policy
+from hookloop.selection import load_callbacks, named
+
+
+class Trainer:
+    """Trains a model, with callbacks.
+
+    Args:
+        model: Any module. Tuples of inputs are passed as positional arguments, mappings as keyword
+            arguments. It moves to the device, and stays there.
+        loss: A name such as ``"cross_entropy"``, a module, or a function
+            ``(outputs, targets) -> 0-d tensor``; for a model that returns a mapping, a mapping
+            from its keys to these.
+        optimizer: An instance, a name with settings such as ``"sgd:lr=0.1,momentum=0.9"``, or a
+            callable of the parameters. Its state is kept between calls of ``fit``.
+        metrics: A list or mapping of names such as ``"accuracy"``, functions
+            ``(outputs, targets) -> mean over the samples``, or objects with ``update``,
+            ``compute`` and ``reset``; for several outputs, a mapping from outputs to lists.
+        device: ``"auto"`` for an accelerator if there is one, else any torch device.
+        precision: None for the model's own, or ``"bf16"`` for autocast.
+        accumulate: Micro-batches whose gradients are added up for one optimizer step.
+        compile: Whether the model goes through ``torch.compile``; where that fails, one line says
+            so, and it runs as it is.
+        seed: Seeds torch, NumPy and Python when ``fit`` starts, and decides the order of the
+            data; None takes torch's initial seed for the order alone.
+        on_interrupt: What a SIGINT leads to after the run has ended in order: ``"raise"`` for
+            ``KeyboardInterrupt``, ``"return"`` for the history.
+
+    Raises:
+        ArgumentError: For an argument that makes no sense, with what does.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        loss: Any,
+        optimizer: Any,
+        metrics: Any = None,
+        device: str | torch.device = "auto",
+        precision: str | None = None,
+        accumulate: int = 1,
+        compile: bool = False,
+        seed: int | None = None,
+        on_interrupt: Literal["raise", "return"] = "raise",
+    ) -> None:
+        refuse_no_module(model)
+        one_of("precision", precision, (None, "bf16", "float32"), "fp16 is not in this release")
+        one_of("on_interrupt", on_interrupt, ("raise", "return"))
+        at_least("accumulate", accumulate, 1)
+        at_least("seed", seed, 0)
+        refuse_several_processes()
+        self.device = best_device(device, model)
+        self.model = model.to(self.device)
+        self.module = unwrapped(model)
+        self.objective = Objective(loss, metrics)
+        for module in self.objective.modules:
+            module.to(self.device)
+        self.optimizer = make_optimizer(optimizer, self.module)
+        self.accumulate, self.seed, self.on_interrupt = accumulate, seed, on_interrupt
+        self.history: History | None = None
+        self._bf16 = precision == "bf16"
+        self._call = Compiled(self.model) if compile else caller(self.model)
+        self._fits = 0
+        self._said: str | None = None
+
+    def fit(
+        self,
+        data: Any,
+        *misplaced: Any,
+        epochs: int = 1,
+        batch_size: int | None = None,
+        validation_data: Any = None,
+        validation_split: float = 0.0,
+        validation_freq: int | Collection[int] = 1,
+        callbacks: Any = (),
+        initial_epoch: int = 0,
+        steps_per_epoch: int | None = None,
+        shuffle: bool = True,
+        verbose: Verbose = "auto",
+        resume: Any = None,
+        on_callback_error: Policy = "auto",
+    ) -> History:
+        """Train for a number of epochs.
+
+        Args:
+            data: ``(x, y)`` as arrays or tensors, a ``Dataset``, a ``DataLoader``, or an iterable
+                of ``(inputs, targets)``.
+            epochs: Index of the epoch after the last, so with ``initial_epoch=0`` their number.
+            batch_size: Samples a batch, for arrays and datasets; 32 unless given.
+            validation_data: In any of the forms of ``data``.
+            validation_split: Share of the samples, from the end, that is held out; in [0, 1).
+            validation_freq: Validate after every so many epochs, or after those listed (from 1).
+            callbacks: See `hookloop.load_callbacks`.
+            initial_epoch: Index of the first epoch.
+            steps_per_epoch: Batches an epoch, at most; an iterator goes on in the next epoch.
+            shuffle: Whether arrays and datasets are shuffled, by seed and epoch.
+            verbose: 0 shows nothing, 1 a progress bar, 2 a line an epoch; ``"auto"`` is 1.
+            resume: A ``.pt`` file or state folder of an earlier run to continue.
+            on_callback_error: ``"raise"`` or ``"disable"`` for all callbacks; ``"auto"`` ends the
+                run unless the callback only observes.
+
+        Returns:
+            The history, also found as ``trainer.history``, however the run ends.
+
+        Raises:
+            HookloopError: For anything that can be known to be wrong before the first step.
+        """
+        refuse_misplaced("fit", misplaced)
+        at_least("epochs", epochs, 0)
+        at_least("initial_epoch", initial_epoch, 0)
+        at_least("steps_per_epoch", steps_per_epoch, 1)
+        validates = validation_epochs(validation_freq)
+        data, validation_data = self._held_out(data, validation_data, validation_split)
+        source = self._source(data, batch_size, shuffle=shuffle)
+        validation = self._validation(validation_data, batch_size)
+        loop = self._loop(
+            with_defaults(self._callbacks(callbacks), verbose),
+            epochs=epochs,
+            steps=steps_per_epoch or source.steps,
+            source=source,
+            verbose=verbose,
+            validation_data=validation_data,
+            policy=on_callback_error,
+        )
+        loop.fitting = Fitting(
+            loop,
+            compute=self._compute,
+            objective=self.objective.twin(),
+            source=source,
+            validation=validation,
+            validates=validates,
+            accumulate=self.accumulate,
+            steps=steps_per_epoch,
+            seed=self._data_seed(),
+        )
+        self.history = loop.history = next(c for c in loop.callbacks.values() if is_history(c))
+        if epochs:
+            self._run(loop.fitting, initial_epoch, epochs, resume)
+        return self.history
+
+    def evaluate(
+        self,
+        data: Any,
+        *misplaced: Any,
+        batch_size: int | None = None,
+        callbacks: Any = (),
+        verbose: Verbose = "auto",
+    ) -> dict[str, float]:
+        """Measure loss and metrics, without training.
+
+        Args:
+            data: As for ``fit``.
+            batch_size: Samples a batch, for arrays and datasets.
+            callbacks: As for ``fit``; they see the test hooks.
+            verbose: 0 shows nothing, else a progress bar.
+
+        Returns:
+            ``loss`` and the metrics, over all samples.
+        """
+        refuse_misplaced("evaluate", misplaced)
+        source = self._source(data, batch_size, shuffle=False)
+        loop = self._loop(
+            with_bar(self._callbacks(callbacks), verbose), source=source, verbose=verbose
+        )
+        driver = Driver(loop)
+        objective = self.objective.twin()
+        with self._ends(driver, "on_test_begin"):
+            logs = evaluate(self.model, self._compute(objective), objective, source, driver)
+        return {key: read(value) for key, value in logs.items()}
+
+    def measure(self, data: Any, batch_size: int | None = None) -> dict[str, float]:
+        """Do what ``evaluate`` does, with no callbacks and nothing shown."""
+        source = self._source(data, batch_size, shuffle=False)
+        objective = self.objective.twin()
+        logs = evaluate(self.model, self._compute(objective), objective, source, None)
+        return dict(logs)
+
+    def predict(
+        self,
+        data: Any,
+        *,
+        batch_size: int | None = None,
+        callbacks: Any = (),
+        verbose: Verbose = "auto",
+    ) -> Any:
+        """Give what the model returns for every sample, in order.
+
+        Args:
+            data: Inputs as arrays or tensors, or anything that ``fit`` takes; targets are ignored.
+            batch_size: Samples a batch, for arrays and datasets.
+            callbacks: As for ``fit``; they see the predict hooks.
+            verbose: 0 shows nothing, else a progress bar.
+
+        Returns:
+            A tensor of shape (samples, ...) on the model's device, or the model's structure of
+            such tensors.
+        """
+        source = self._source(data, batch_size, shuffle=False, paired=False)
+        loop = self._loop(
+            with_bar(self._callbacks(callbacks), verbose), source=source, verbose=verbose
+        )
+        driver = Driver(loop)
+        with self._ends(driver, "on_predict_begin"):
+            return predict(self.model, self._forward, source, driver)
+
+    # -- inside ------------------------------------------------------------------------------------
+
+    def _run(self, fitting: Fitting, first: int, epochs: int, resume: Any) -> None:
+        loop, driver = fitting.loop, fitting.driver
+        saved = load_state(resume) if resume is not None else None
+        if self.seed is not None:
+            rng.seed_all(self.seed)
+        with signals.handled(loop), self._ends(driver, "on_train_begin"), _training(self.model):
+            if saved is not None:
+                loop.load_state_dict(saved)
+            driver.train_begin()
+            fitting.run(first, epochs)
+            driver.train_end()
+        if loop.outcome == "interrupted" and self.on_interrupt == "raise":
+            signals.leave(loop)
+
+    @contextmanager
+    def _ends(self, driver: Driver, opened: str) -> Iterator[None]:
+        """Have every callback see its end, and nested runs know that they are nested."""
+        with arguments.outermost():
+            try:
+                yield
+            except BaseException as error:
+                driver.fail(error, opened)
+                raise
+
+    def _callbacks(self, callbacks: Any) -> list[Any]:
+        chosen, self._said = arguments.with_environment(callbacks)
+        return load_callbacks(chosen)
+
+    def _loop(self, callbacks: list[Any], **about: Any) -> TrainerLoop:
+        source, validation_data = about["source"], about.get("validation_data")
+        loop = TrainerLoop(
+            model=self.module,
+            optimizers=[self.optimizer],
+            callbacks=named(callbacks),
+            params={
+                "epochs": about.get("epochs", 1),
+                "steps": about.get("steps", source.steps),
+                "batch_size": source.batch_size,
+                "samples": source.samples,
+                "verbose": about["verbose"],
+                "metrics": self.objective.names,
+                "do_validation": validation_data is not None,
+            },
+            validation_data=validation_data,
+            metrics=self.objective.metrics,
+            policy=about.get("policy", "auto"),
+        )
+        loop.trainer = self
+        loop.watch(self.model)
+        if self._said:
+            loop.message(self._said)
+        if foreign_parameters(self.optimizer, self.module):
+            warn_foreign()
+        return loop
+
+    def _source(self, data: Any, size: int | None, *, shuffle: bool, paired: bool = True) -> Source:
+        at_least("batch_size", size, 1)
+        return make_source(
+            data, batch_size=size, shuffle=shuffle, device=self.device, paired=paired
+        )
+
+    def _validation(self, data: Any, batch_size: int | None) -> Source | None:
+        if data is None:
+            return None
+        own = not (is_arrays(data) or isinstance(data, Dataset))  # comes in batches already
+        return self._source(data, None if own else batch_size, shuffle=False)
+
+    def _held_out(self, data: Any, validation_data: Any, share: float) -> tuple[Any, Any]:
+        if not 0.0 <= share < 1.0:
+            message = f"validation_split={share} is no share of the data."
+            raise ArgumentError(message, fix="choose it from 0 up to, but not including, 1")
+        if not share:
+            return data, validation_data
+        if validation_data is not None:
+            message = "Both validation_data and validation_split are given."
+            raise ArgumentError(message, fix="leave one of them out")
+        return split(data, share)
+
+    def _data_seed(self) -> int:
+        """Give the seed of the data order: the trainer's own, or one that differs between fits."""
+        if self.seed is not None:
+            return self.seed
+        self._fits += 1
+        return (torch.initial_seed() + self._fits) % 2**63
+
+    def _forward(self, inputs: Any) -> Any:
+        with self._autocast():
+            return self._call(inputs)
+
+    def _compute(self, objective: Objective) -> Compute:
+        call, loss_of = self._call, objective.loss
+
+        def compute(inputs: Any, targets: Any, logs: Logs) -> tuple[Any, Tensor]:
+            outputs = call(inputs)
+            return outputs, loss_of(outputs, targets, logs)
+
+        if not self._bf16:
+            return compute
+
+        def compute_bf16(inputs: Any, targets: Any, logs: Logs) -> tuple[Any, Tensor]:
+            with self._autocast():
+                return compute(inputs, targets, logs)
+
+        return compute_bf16
+
+    def _autocast(self) -> Any:
+        return torch.autocast(self.device.type, torch.bfloat16) if self._bf16 else nullcontext()
+
+
+@contextmanager
+def _training(model: nn.Module) -> Iterator[None]:
+    """Put a model into ``train`` mode, and every module back as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
