@@ -57,6 +57,11 @@ def normalized(name: str) -> str:
     return re.sub(r"[-_.]", "", name).lower()
 
 
+def canonical(distribution: str) -> str:
+    """Reduce the name of a distribution to what pip compares (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", distribution).lower()
+
+
 @cache
 def installed() -> dict[str, tuple[Plugin, ...]]:
     """Scan what is installed, once a process, without importing any of it.
@@ -67,7 +72,7 @@ def installed() -> dict[str, tuple[Plugin, ...]]:
     found: dict[str, dict[str, Plugin]] = {}
     for plugin in _scan():
         owners = found.setdefault(normalized(plugin.name), {})
-        owners.setdefault(normalized(plugin.distribution), plugin)
+        owners.setdefault(canonical(plugin.distribution), plugin)
     return {name: tuple(owners.values()) for name, owners in sorted(found.items())}
 
 
@@ -76,22 +81,44 @@ def _scan() -> list[Plugin]:
 
     plugins = []
     for distribution in metadata.distributions():
-        text = distribution.read_text("entry_points.txt")
-        if not text or GROUP not in text:
+        try:
+            plugins += _plugins(distribution)
+        except Exception:  # noqa: S112  # damaged beyond reading: matters to nobody else
             continue
-        name, version = _identity(distribution)
-        for point in distribution.entry_points.select(group=GROUP):
-            plugins.append(Plugin(point.name, name, version, point.value.replace(" ", "")))
     return plugins
 
 
+def _plugins(distribution: Any) -> list[Plugin]:
+    text = distribution.read_text("entry_points.txt")
+    if not text or GROUP not in text:
+        return []
+    name, version = _identity(distribution)
+    points = distribution.entry_points.select(group=GROUP)
+    objects = [point.value.partition("[")[0].replace(" ", "") for point in points]
+    return [Plugin(p.name, name, version, o) for p, o in zip(points, objects, strict=True)]
+
+
 def _identity(distribution: Any) -> tuple[str, str]:
-    """Tell name and version, also of an installation without METADATA."""
+    """Tell name and version; of an installation without METADATA the folder's name, and none."""
     try:
-        return str(distribution.metadata["Name"]), str(distribution.version)
-    except (TypeError, KeyError, AttributeError):
-        folder = getattr(distribution, "_path", None)
-        return getattr(folder, "name", "unknown").partition("-")[0], ""
+        name, version = (distribution.metadata.get(key) for key in ("Name", "Version"))
+    except Exception:  # what a missing file leads to differs between versions of Python
+        name = version = None
+    if name:
+        return str(name), str(version or "")
+    folder = getattr(distribution, "_path", None)
+    return getattr(folder, "name", "unknown").partition("-")[0], ""
+
+
+def readme(distribution: str) -> str:
+    """Give the long description of an installed distribution; empty where there is none."""
+    from importlib import metadata
+
+    try:
+        found: Any = metadata.metadata(distribution)  # an email.Message, by contract with less
+        return str(found.get("Description") or "")
+    except Exception:  # what damaged metadata lead to differs between versions of Python
+        return ""
 
 
 def available() -> dict[str, list[Plugin]]:
@@ -118,7 +145,7 @@ def find(name: str, distribution: str | None = None) -> Plugin:
     """
     owners = installed().get(normalized(name), ())
     if distribution is not None:
-        owners = tuple(p for p in owners if normalized(p.distribution) == normalized(distribution))
+        owners = tuple(p for p in owners if canonical(p.distribution) == canonical(distribution))
     if not owners:
         raise _unknown(name, distribution)
     if len(owners) > 1:
@@ -188,20 +215,23 @@ def import_object(path: str, who: str, upgrade: str | None = None) -> Callable[.
         found: Any = import_module(module_name)
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
-    except Exception as error:
-        raise _import_error(who, upgrade, error) from error
+    except (Exception, SystemExit) as error:
+        raise _import_error(who, upgrade, error, module_name) from error
     if not callable(found):
         message = f"{who} is a {type(found).__name__}, which cannot make a callback."
         raise SelectionError(message, fix="name a class, or a function that returns a callback")
     return found  # type: ignore[no-any-return]
 
 
-def _import_error(who: str, upgrade: str | None, error: Exception) -> PluginImportError:
+def _import_error(
+    who: str, upgrade: str | None, error: BaseException, module: str
+) -> PluginImportError:
     message = f"{who} cannot be imported: {type(error).__name__}: {error}"
     missing = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
-    if missing and upgrade:
+    missing = missing and missing.partition(".")[0]
+    if missing and upgrade and missing != module.partition(".")[0]:
         fix = f"pip install {missing} (the missing module), or {upgrade}"
-    elif missing:
+    elif missing and not upgrade:
         fix = f"correct the name, or pip install what provides the module {missing!r}"
     else:
         fix = upgrade or "mend the module, or correct the name"
