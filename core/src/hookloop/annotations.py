@@ -10,7 +10,7 @@ from typing import Any
 
 _TEXT = {"str", "PathLike", "Path", "StrPath"}
 _KINDS: dict[str, Callable[[Any], bool]] = {
-    "None": lambda value: value is None,
+    **dict.fromkeys(("None", "NoneType"), lambda value: value is None),
     "bool": lambda value: isinstance(value, bool),
     "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
     "float": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
@@ -38,7 +38,7 @@ def accepts(annotation: Any, value: Any) -> bool:
 
 def is_text(annotation: Any) -> bool:
     """Tell whether an annotation allows nothing but text and paths, apart from None."""
-    names = {name for name, _ in _members(annotation)} - {"None"}
+    names = {name for name, _ in _members(annotation)} - {"None", "NoneType"}
     return bool(names) and names <= _TEXT
 
 
@@ -49,9 +49,11 @@ def members(annotation: Any) -> list[str]:
 
 def _fits(name: str, inner: str, value: Any) -> bool:
     if name == "Literal":
-        return any(
-            value == one and type(value) is type(one) for one in ast.literal_eval(f"({inner},)")
-        )
+        try:
+            allowed = ast.literal_eval(f"({inner},)")
+        except (ValueError, SyntaxError):  # members of an enumeration
+            return True
+        return any(value == one and type(value) is type(one) for one in allowed)
     return _KINDS.get(name, lambda _: True)(value)
 
 

@@ -73,10 +73,15 @@ def with_environment(items: Any) -> tuple[list[Any], str | None]:
     )
     if _depth.get() or not (added or removed):
         return chosen, None
-    chosen = without(merge(chosen, added), removed, REMOVE)
+    chosen = merge(chosen, added)
+    there = {_name(item) for item in chosen}
+    absent = [name for name in removed if normalized(name) not in there]
+    removed = [name for name in removed if name not in absent]
     parts = [f"{ADD} adds {listed(added)}"] if added else []
     parts += [f"{REMOVE} removes {listed(removed)}"] if removed else []
-    return chosen, "; ".join(parts)
+    # Of a script that fits and then evaluates, one run may well lack what the other has.
+    parts += [f"{REMOVE} names {listed(absent)}, which this run does not have"] if absent else []
+    return without(chosen, removed, REMOVE), "; ".join(parts)
 
 
 @contextmanager
@@ -93,8 +98,10 @@ def merge(items: Sequence[Any], later: Sequence[Any]) -> list[Any]:
     """Let later items replace earlier ones of the same name; ``+name`` stands beside it."""
     merged = list(items)
     for item in later:
-        second = isinstance(item, str) and item.startswith("+")
-        item = item[1:] if second else item
+        text = item[0] if isinstance(item, tuple) else item
+        second = isinstance(text, str) and text.startswith("+")
+        if second:
+            item = item[1:] if isinstance(item, str) else (text[1:], item[1])
         place = None if second else _place(merged, _name(item))
         merged = [*merged, item] if place is None else [*merged[:place], item, *merged[place + 1 :]]
     return merged

@@ -62,11 +62,12 @@ class CallbackList:
         self._about = {"model": model, "params": params, "validation_data": validation_data}
         self._optimizers = [optimizer] if optimizer is not None else []
         self._driver: Driver | None = None
+        self._over = False
         self._hook: Any = None
 
     def append(self, callback: Any) -> None:
         """Add a callback; until the first hook is called."""
-        if self._driver is not None:
+        if self._driver is not None and not self._over:
             message = "The list of callbacks is fixed while a run is under way."
             raise HookloopError(message, fix="append before the first hook is called")
         self._callbacks += load_callbacks([callback])
@@ -83,16 +84,16 @@ class CallbackList:
 
     @property
     def loop(self) -> Loop:
-        """What the callbacks see."""
-        return self._started().loop
+        """What the callbacks see; after a run, that of the run that is over."""
+        return (self._driver or self._started()).loop
 
     def _started(self) -> Driver:
-        if self._driver is None:
+        if self._driver is None or self._over:
             loop = ListLoop(
                 optimizers=self._optimizers, callbacks=named(self._callbacks), **self._about
             )
             loop.history = next((c for c in self._callbacks if isinstance(c, History)), None)
-            self._driver = Driver(loop)
+            self._driver, self._over = Driver(loop), False
             for optimizer in self._optimizers:
                 self._hook = optimizer.register_step_post_hook(self._count)
         return self._driver
@@ -110,8 +111,8 @@ class CallbackList:
             raise
 
     def _finish(self) -> None:
-        """Forget the run; the next hook begins another."""
-        self._driver = None
+        """Leave the run behind; the next hook, unless it is an end, begins another."""
+        self._over = True
         if self._hook is not None:
             self._hook.remove()
 
@@ -124,19 +125,20 @@ class CallbackList:
         self._run(Driver.epoch_begin, epoch)
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.batch_begin, batch, Logs(logs or {}))
+        self._run(Driver.batch_begin, batch, _logs(logs))
 
     def on_before_optimizer_step(
         self, optimizer: Any = None, logs: Mapping[str, Any] | None = None
     ) -> None:
-        chosen = optimizer if optimizer is not None else self.loop.optimizer
+        chosen = optimizer if optimizer is not None else self._started().loop.optimizer
         self._run(Driver.fire, "on_before_optimizer_step", chosen, self._batch_logs(logs))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self.loop.batch = batch
+        loop = self._started().loop
         if not self._optimizers:
-            self.loop.step += 1
+            loop.step += 1
         found = self._batch_logs(logs)
+        loop.batch, loop.logs = batch, found
         self._run(Driver.batch_end, batch, found)
         _write_back(logs, found)
 
@@ -144,7 +146,7 @@ class CallbackList:
         self._run(Driver.test_begin)
 
     def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.test_batch_begin, batch, Logs(logs or {}))
+        self._run(Driver.test_batch_begin, batch, _logs(logs))
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         found = self._batch_logs(logs)
@@ -157,14 +159,14 @@ class CallbackList:
         _write_back(logs, found)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.loop.epoch = epoch
+        self._started().loop.epoch = epoch
         _write_back(logs, self._run(Driver.epoch_end, _logs(logs)))
 
     def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._run(Driver.predict_begin)
 
     def on_predict_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.predict_batch_begin, batch, Logs(logs or {}))
+        self._run(Driver.predict_batch_begin, batch, _logs(logs))
 
     def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
         found = _logs(logs)
@@ -175,20 +177,23 @@ class CallbackList:
         self._run(Driver.predict_end)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.train_end)
-        self._finish()
+        if not self._over:  # a callback that raised has ended it already
+            self._run(Driver.train_end)
+            self._finish()
 
     def on_exception(self, exception: BaseException) -> None:
         """Tell the callbacks that the run is ending with an exception, and end it."""
-        self._started().fail(exception)
-        self._finish()
+        if not self._over:
+            self._started().fail(exception)
+            self._finish()
 
     on_batch_begin = on_train_batch_begin
     on_batch_end = on_train_batch_end
 
     def _batch_logs(self, logs: Mapping[str, Any] | None) -> Logs:
         """Continue the logs that the batch's begin hook started."""
-        found = self.loop.logs if self.loop.batch is not None else Logs()
+        loop = self._started().loop
+        found = loop.logs if loop.batch is not None else Logs()
         found.update(logs or {})
         return found
 

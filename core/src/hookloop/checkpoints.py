@@ -47,7 +47,7 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         StateError: If it is not there, is damaged, or is no state of a run.
     """
-    source = Path(path)
+    source = files.whole_folder(path)
     if not source.exists():
         raise StateError(f"{source} does not exist.", fix="name a .pt file or a state folder")
     saved = _read_folder(source) if source.is_dir() else _read_pt(source)
@@ -67,22 +67,22 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     """
     weights = read_weights(path)
     try:
-        own = model.state_dict()
-        if set(own) == set(weights) and any(own[k].shape != weights[k].shape for k in own):
-            raise RuntimeError("shapes differ")
+        wrong = state.differences(model, weights)
+        if wrong:  # torch would find out only after it has changed the others
+            raise RuntimeError("; ".join(wrong[:4]))
         model.load_state_dict(weights)
     except (RuntimeError, TypeError, AttributeError) as error:
-        message = f"The weights in {os.fspath(path)} are of another model: {error}"
+        message = f"The weights in {os.fspath(path)} are of another model: {error}."
         raise StateError(message, fix="build the model as it was when they were saved") from None
 
 
 def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """Read weights by name, from anything that hookloop wrote, onto the CPU."""
-    source = Path(path)
+    source = files.whole_folder(path)
     if not source.exists():
         raise StateError(f"{source} does not exist.", fix="name a file that was saved")
     if source.is_dir():
-        return dict(_read_folder(source)["model"])
+        return dict(load_state(source)["model"])
     if source.read_bytes()[:2] != b"PK":  # not torch's zip format
         return _read_safetensors(source)
     saved = _read_pt(source)
@@ -95,20 +95,47 @@ def pt_writer(saved: Mapping[str, Any]) -> Callable[[IO[bytes]], None]:
     def write(file: IO[bytes]) -> None:
         import torch
 
-        torch.save(saved, file)
+        out = _Out(file)
+        try:
+            torch.save(saved, out)  # type: ignore[arg-type]  # it needs no more than these two
+        except RuntimeError:
+            if out.error is not None:
+                raise out.error from None
+            raise
 
     return write
 
 
-def safetensors_bytes(weights: Mapping[str, Tensor]) -> bytes:
-    """Serialize weights; the SHA-256 sum of the data stands in the metadata."""
+class _Out:
+    """A file that remembers why a write failed: torch says "unexpected pos 704 vs 598" instead."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.error: OSError | None = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
+
+
+def safetensors_bytes(
+    weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """Serialize weights; the SHA-256 sum of the data stands in the metadata, with what is given."""
     import safetensors.torch
 
     tensors = {name: _own(value) for name, value in weights.items()}
     whole = safetensors.torch.save(tensors)
     (length,) = struct.unpack("<Q", whole[:8])
     header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
-    header["__metadata__"] = {"format": "pt", _SUM: hashlib.sha256(data).hexdigest()}
+    own = {"format": "pt", _SUM: hashlib.sha256(data).hexdigest()}
+    header["__metadata__"] = {**(metadata or {}), **own}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
     return struct.pack("<Q", len(text)) + text + data
@@ -139,11 +166,11 @@ def _read_pt(path: Path) -> dict[str, Any]:
         if broken:
             raise ValueError(f"the CRC of {broken} is wrong")
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, KeyError) as error:
-        raise _damaged(path, error) from None
-    except (pickle.UnpicklingError, NotImplementedError) as error:
+    except pickle.UnpicklingError as error:
         message = f"{path} holds more than plain data and tensors, and was not loaded."
         raise StateError(message, fix="use only files that hookloop wrote") from error
+    except Exception as error:  # readers of damaged archives raise almost anything
+        raise _damaged(path, error) from None
     if not isinstance(saved, dict):
         raise StateError(f"{path} holds a {type(saved).__name__}.", fix="use a file of hookloop's")
     return saved
@@ -185,9 +212,15 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         return items if isinstance(value, list) else {"$tuple": items}
     if isinstance(value, Mapping):
         pairs = [(key, _encode(item, f"{path}/{key}", tensors)) for key, item in value.items()]
+        for key in value:
+            if type(key) not in (str, int, float, bool, type(None)):
+                message = f"The state holds a {type(key).__name__} as a key at {path}: {key!r}."
+                raise StateError(message, fix="use text or numbers as keys")
         plain = all(isinstance(key, str) and not key.startswith("$") for key in value)
         return dict(pairs) if plain else {"$dict": [list(pair) for pair in pairs]}
     if hasattr(value, "numpy"):
+        while path in tensors:  # keys with slashes, or 1 beside "1"
+            path += "'"
         tensors[path] = value
         return {"$tensor": path}
     message = f"The state holds a {type(value).__name__} at {path}."

@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Collection
-from typing import Any
+from numbers import Integral
+from typing import TYPE_CHECKING, Any
 
-from hookloop.errors import ArgumentError, listed
+from hookloop.errors import ArgumentError, DataError, listed
+
+if TYPE_CHECKING:
+    from hookloop.data import Source
 
 
-def at_least(name: str, value: Any, least: int) -> None:
-    """Refuse what is no whole number from ``least`` up; None, for "not given", is let through."""
-    if value is None:
+def at_least(name: str, value: Any, least: int, *, optional: bool = False) -> None:
+    """Refuse what is no whole number from ``least`` up, or, where it is optional, None."""
+    if optional and value is None:
         return
-    whole = isinstance(value, int) and not isinstance(value, bool)
+    whole = isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's, too
     if not whole or value < least:
         raise ArgumentError(
             f"{name}={value!r} makes no sense.", fix=f"pass a whole number, {least} or more"
@@ -52,9 +56,19 @@ def refuse_several_processes() -> None:
         raise ArgumentError(message, fix="start one process, or use your own distributed loop")
 
 
+def refuse_used_up(name: str, source: Source | None, steps: int | None) -> None:
+    """Refuse an iterator for several epochs, all of which the first one would use up."""
+    if source is not None and source.once and steps is None:
+        message = f"{name}= is an iterator, which can be read only once, for several epochs."
+        fix = "pass what can be read again: a list, a DataLoader, an object with __iter__"
+        raise DataError(message, fix=f"{fix}; or steps_per_epoch=" if name == "data" else fix)
+
+
 def validation_epochs(frequency: int | Collection[int]) -> Callable[[int], bool]:
     """Make of ``validation_freq`` a function that tells for an epoch index whether to validate."""
     if isinstance(frequency, Collection):
+        for epoch in frequency:
+            at_least("validation_freq: the epoch", epoch, 1)
         listed_epochs = frozenset(frequency)
         return lambda epoch: epoch + 1 in listed_epochs
     at_least("validation_freq", frequency, 1)
@@ -67,5 +81,5 @@ def warn_foreign() -> None:
         "The optimizer has parameters that are not the model's: they change only if the loss "
         "depends on them.\nfix: make it from model.parameters() of the model that is trained",
         UserWarning,
-        stacklevel=4,
+        stacklevel=3,
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from itertools import islice
-from typing import Any, NamedTuple
+from itertools import chain, islice
+from typing import Any
 
 import numpy
 import torch
@@ -26,15 +26,12 @@ from hookloop import rng
 from hookloop.errors import ArgumentError, DataError
 
 DEFAULT_BATCH_SIZE = 32
+_PAIRS = (list, tuple)
 _OWN_SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
 
-class Batch(NamedTuple):
-    """One batch on the device: what the model gets, what it should say, and how many samples."""
-
-    inputs: Any
-    targets: Any
-    size: int
+#: One batch on the device: what the model gets, what it should say, and how many samples.
+Batch = tuple[Any, Any, int]
 
 
 class Source:
@@ -44,11 +41,18 @@ class Source:
         steps: Batches an epoch, None where unknown.
         samples: Samples an epoch, None where unknown.
         batch_size: Samples a batch, None where unknown.
+        once: Whether the data can be read only once.
     """
 
     steps: int | None = None
     samples: int | None = None
     batch_size: int | None = None
+    once = False
+
+    def at_most(self, limit: int | None) -> int | None:
+        """Tell how many batches an epoch has that is cut at a limit; None where unknown."""
+        known = [steps for steps in (self.steps, limit) if steps is not None]
+        return min(known, default=None)
 
     def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
         """Give the batches of one epoch.
@@ -68,8 +72,13 @@ class Source:
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue at the start of an epoch."""
 
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        """Run a block whose reading of the data leaves no trace in them."""
+        yield
+
     def cost_of_skipping(self) -> str | None:
-        """Say what going on inside an epoch costs, or cannot do; None if it costs nothing."""
+        """Say what going on inside an epoch costs; None if it costs nothing."""
         return None
 
 
@@ -92,6 +101,8 @@ class ArraySource(Source):
         if len(lengths) != 1:
             message = f"The arrays have different lengths: {sorted(lengths)}."
             raise DataError(message, fix="give every array one row a sample")
+        if lengths == {0}:
+            raise DataError("The arrays hold no sample.", fix="pass at least one")
         self.samples = lengths.pop()
         self.batch_size = batch_size
         self.steps = -(-self.samples // batch_size)
@@ -109,7 +120,7 @@ class ArraySource(Source):
             rows = slice(start, start + size) if order is None else order[start : start + size]
             batch = (x[rows], y[rows]) if simple else _rows(self._data, rows)
             inputs, targets = to_device(batch, device)
-            yield Batch(inputs, targets, min(size, (self.samples or 0) - start))
+            yield inputs, targets, min(size, (self.samples or 0) - start)
 
 
 def _rows(data: Any, rows: Any) -> Any:
@@ -131,7 +142,8 @@ class IterableSource(Source):
         self._iterable = iterable
         self._device = device
         self._unpack = _pair if paired else _inputs
-        self._once = iter(iterable) is iterable if hasattr(iterable, "__next__") else False
+        self.once = hasattr(iterable, "__next__") and iter(iterable) is iterable
+        self._drawn = 0
         self._ordered = isinstance(iterable, list | tuple)
         self._start: dict[str, Any] = {}
         try:
@@ -148,15 +160,20 @@ class IterableSource(Source):
             return None
 
     def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
-        move, device, unpack = to_device, self._device, self._unpack
+        device, unpack, here = self._device, self._unpack, self._device.type == "cpu"
         for item in self._items(epoch, seed, skip, resume or {}):
-            inputs, targets = move(unpack(item), device)
-            yield Batch(inputs, targets, size_of(inputs))
+            inputs, targets = unpack(item)
+            if here and type(inputs) is type(targets) is Tensor and inputs.ndim:
+                yield inputs, targets, inputs.size(0)  # the usual case, at the least cost
+            else:
+                inputs, targets = to_device((inputs, targets), device)
+                yield inputs, targets, size_of(inputs)
 
     def _items(self, epoch: int, seed: int, skip: int, resume: Mapping[str, Any]) -> Iterator[Any]:
-        if self._once or self._ordered:
-            yield from islice(iter(self._iterable), skip, None)
-            return
+        if self.once:
+            return self._counted()
+        if self._ordered:
+            return islice(iter(self._iterable), skip, None)
         if skip:
             self._set_generators(resume.get("epoch"))
             if resume.get("loader") is not None:
@@ -172,8 +189,13 @@ class IterableSource(Source):
         if skip:
             head = []
             self._throw_away(iterator, 0 if by_index else skip - 1, resume)
-        yield from head
-        yield from iterator
+            self._set_generators(resume.get("now"))
+        return chain(head, iterator)
+
+    def _counted(self) -> Iterator[Any]:
+        for item in self._iterable:
+            self._drawn += 1
+            yield item
 
     def _throw_away(self, iterator: Iterator[Any], count: int, resume: Mapping[str, Any]) -> None:
         """Draw batches again that were used already, with the random numbers of that time."""
@@ -208,14 +230,30 @@ class IterableSource(Source):
     def state(self) -> dict[str, Any]:
         now = {"now": [generator.get_state() for generator in self._generators()]}
         stateful = getattr(self._iterable, "state_dict", None)
-        return {**self._start, **now, "loader": stateful() if callable(stateful) else None}
+        loader = stateful() if callable(stateful) else None
+        return {**self._start, **now, "loader": loader, "drawn": self._drawn}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         self._set_generators(state.get("now"))
+        if self.once:
+            with rng.fork():
+                for _ in islice(self._counted(), state["drawn"]):
+                    pass
+
+    @contextmanager
+    def untouched(self) -> Iterator[None]:
+        before = [generator.get_state() for generator in self._generators()]
+        try:
+            yield
+        finally:
+            self._set_generators(before)
 
     def cost_of_skipping(self) -> str | None:
-        if self._once:
-            return "the data are an iterator, which cannot be put back: what it yields next is used"
+        if self.once:
+            return (
+                "the batches that were used already are drawn from the iterator again and thrown "
+                "away, so it has to begin afresh"
+            )
         if self._ordered or self._skips_indices() or hasattr(self._iterable, "state_dict"):
             return None
         return "the batches that were used already are drawn again and thrown away"
@@ -242,13 +280,21 @@ def make_source(
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         data = data.tensors
     pair = isinstance(data, tuple) and len(data) == 2
+    if paired and is_arrays(data) and not pair:
+        held = f"tuple of {len(data)} arrays" if isinstance(data, tuple) else type(data).__name__
+        fix = "pass (inputs, targets); several inputs are one tuple or mapping: ((a, b), targets)"
+        raise DataError(f"The data are a {held}, not a pair.", fix=fix)
     if is_arrays(data) and (pair or not paired):
         inputs, targets = data if pair else (data, ())
         return ArraySource(inputs, targets, size, shuffle=shuffle, device=device)
+    if pair and [is_arrays(one) for one in data].count(True) == 1:
+        held = " and ".join(f"a {type(one).__name__}" for one in data)
+        fix = "make arrays or tensors of both; batches come in a list"
+        raise DataError(f"The data are a pair of {held}.", fix=fix)
     if isinstance(data, Dataset):
-        if shuffle and not isinstance(data, IterableDataset):
-            _length(data)
         mapped = not isinstance(data, IterableDataset)
+        if mapped and _length(data) == 0:
+            raise DataError("The dataset holds no sample.", fix="pass one with at least one")
         loader = DataLoader(data, size, shuffle=shuffle and mapped)
         return IterableSource(loader, device, paired=paired)
     if not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping | Tensor):
@@ -258,14 +304,18 @@ def make_source(
     if batch_size is not None:
         message = f"batch_size={batch_size} is given for data that come in batches already."
         raise ArgumentError(message, fix="leave batch_size out, or set it in the DataLoader")
-    return IterableSource(data, device, paired=paired)
+    source = IterableSource(data, device, paired=paired)
+    if source.steps == 0:
+        fix = "pass data with at least one batch (drop_last drops a last one that is not full)"
+        raise DataError("The data hold no batch.", fix=fix)
+    return source
 
 
 def _length(data: Any) -> int:
     try:
         return len(data)
     except TypeError:
-        message = f"The dataset {type(data).__name__} has no length, so it cannot be shuffled."
+        message = f"The dataset {type(data).__name__} has no length."
         raise DataError(message, fix="give it __len__, or derive it from IterableDataset") from None
 
 
@@ -277,10 +327,12 @@ def split(data: Any, share: float) -> tuple[Any, Any]:
     """
     if isinstance(data, TensorDataset):
         data = data.tensors
-    if not is_arrays(data):
-        message = f"validation_split needs arrays or tensors, not a {type(data).__name__}."
+    if not (is_arrays(data) and isinstance(data, tuple) and len(data) == 2):
+        message = (
+            f"validation_split needs (x, y) as arrays or tensors, not a {type(data).__name__}."
+        )
         raise DataError(message, fix="pass validation_data= instead")
-    data = map_structure(tuple(data), as_tensor)
+    data = map_structure(data, as_tensor)
     samples = len(next(leaves(data)))
     cut = samples - int(samples * share)
     if not 0 < cut < samples:
@@ -303,8 +355,9 @@ def is_arrays(data: Any) -> bool:
     """Tell whether data are arrays in memory: arrays, or tuples and mappings of them."""
     if isinstance(data, Mapping):
         return bool(data) and all(is_arrays(one) for one in data.values())
-    if isinstance(data, tuple):
-        return bool(data) and all(is_arrays(one) for one in data)
+    if isinstance(data, tuple):  # a list is one of batches, but for one inside: several inputs
+        parts = [part for one in data for part in (one if isinstance(one, list) else [one])]
+        return bool(parts) and all(is_arrays(one) for one in parts)
     return _is_array(data)
 
 
@@ -322,7 +375,8 @@ def as_tensor(value: Any) -> Tensor:
     if array.dtype.kind not in "biufc":
         message = f"An array holds {array.dtype}, which no tensor can."
         raise DataError(message, fix="convert it to numbers first")
-    tensor = torch.from_numpy(numpy.ascontiguousarray(array))
+    array = numpy.ascontiguousarray(array, array.dtype.newbyteorder("="))
+    tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
     return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
 
 
@@ -365,14 +419,14 @@ def to_device(value: Any, device: torch.device) -> Any:
 def size_of(inputs: Any) -> int:
     """Count the samples of a batch: first dimension of its first tensor, 1 if it has none."""
     if type(inputs) is Tensor:
-        return inputs.shape[0] if inputs.ndim else 1
+        return inputs.size(0) if inputs.ndim else 1
     first = next(leaves(inputs), None)
     return len(first) if isinstance(first, Tensor) and first.ndim else 1
 
 
 def _pair(item: Any) -> tuple[Any, Any]:
-    if isinstance(item, list | tuple) and len(item) == 2:
-        return item[0], item[1]
+    if type(item) in _PAIRS and len(item) == 2:
+        return item  # type: ignore[no-any-return]
     held = f"{len(item)} parts" if isinstance(item, list | tuple) else f"a {type(item).__name__}"
     message = f"A batch is {held}, not a pair of inputs and targets."
     fix = "yield (inputs, targets), each of which may be a tuple or mapping of tensors"
@@ -380,7 +434,7 @@ def _pair(item: Any) -> tuple[Any, Any]:
 
 
 def _inputs(item: Any) -> tuple[Any, Any]:
-    return (item[0], item[1]) if isinstance(item, list | tuple) and len(item) == 2 else (item, None)
+    return item if type(item) in _PAIRS and len(item) == 2 else (item, None)
 
 
 @contextmanager

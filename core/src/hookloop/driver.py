@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from hookloop.errors import CapabilityError, listed
@@ -27,6 +28,7 @@ class Driver:
         self._validation: dict[str, Any] = {}
         self._training = False
         self._testing = False
+        self._predicting = False
         self._epoch_logs = loop.logs
         self._test_logs = loop.logs
         self._outer: tuple[int | None, Logs] = (None, loop.logs)
@@ -61,14 +63,14 @@ class Driver:
         """Start the run; state that a callback asked to restore is put back when it is due."""
         from hookloop import state
 
-        state.check_plain(self.loop)
         self.loop.clear_flags()
         self._training = True
         self.registry.begin("on_train_begin")
         self.fire("on_train_begin", Logs())
+        state.check_plain(self.loop)  # not before: many callbacks set themselves up in that hook
         pending = self.loop.pending_state
         if pending is not None and not pending["loop"]["batch"]:
-            self._apply(pending)
+            self.restore(pending)
 
     def epoch_begin(self, epoch: int) -> None:
         """Start an epoch, or continue it where a restored state left it."""
@@ -80,9 +82,10 @@ class Driver:
             loop.check_rate()
         self.fire("on_epoch_begin", epoch, Logs())
         if loop.pending_state is not None:
-            self._apply(loop.pending_state)
+            self.restore(loop.pending_state)
 
-    def _apply(self, saved: Mapping[str, Any]) -> None:
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Put back a state that was waiting for the begin hooks."""
         from hookloop import state
 
         self.loop.pending_state = None
@@ -142,7 +145,7 @@ class Driver:
     def _outcome(self) -> str:
         if self.loop._signal is not None:
             return "interrupted"
-        if any(failed for _, failed in self.loop._stops):
+        if self.loop.failed:
             return "failed"
         return "stopped" if self.loop.stop_training else "finished"
 
@@ -183,6 +186,7 @@ class Driver:
 
     def predict_begin(self) -> None:
         """Start a prediction."""
+        self._predicting = True
         self.registry.begin("on_predict_begin")
         self.fire("on_predict_begin", Logs())
 
@@ -198,16 +202,16 @@ class Driver:
 
     def predict_end(self) -> None:
         """End a prediction."""
+        self._predicting = False
         self.fire("on_predict_end", Logs())
 
     # -- failing -----------------------------------------------------------------------------
 
-    def fail(self, error: BaseException, opened: str = "on_train_begin") -> None:
+    def fail(self, error: BaseException) -> None:
         """End a run that an exception is ending: its end hooks run, none hides the exception.
 
         Args:
             error: What ends the run; failures of end hooks become its notes. Not raised here.
-            opened: Which begin hook the run had: of training, test or predict.
         """
         ordinary = isinstance(error, Exception)
         self.loop.outcome = "failed" if ordinary else "interrupted"
@@ -215,18 +219,21 @@ class Driver:
         if self._testing:
             ends.append(("on_test_end", (Logs(),)))
         self._testing = False
-        if opened == "on_train_begin":
+        if self._training:
             ends += [("on_exception", (error,)), ("on_train_end", (self._last,))]
-        elif opened == "on_predict_begin":
+        if self._predicting:
             ends += [("on_predict_end", (Logs(),))]
-        self._training = False
+        self._training = self._predicting = False
         for hook, arguments in ends:
             try:
                 self.fire(hook, *arguments)
             except BaseException as another:
                 if another is not error:
                     error.add_note(f"and then {type(another).__name__}: {another}")
-        self._report_disabled()
+        if self.loop.history is not None:
+            self.loop.history.outcome = self.loop.outcome  # also where on_train_end is what failed
+        with suppress(Exception):  # a line that cannot be shown must not hide the error
+            self._report_disabled()
 
     def _report_disabled(self) -> None:
         for name, error in self.registry.disabled.items():

@@ -15,7 +15,7 @@ from hookloop.driver import Driver
 from hookloop.errors import DataError
 from hookloop.logs import Logs
 from hookloop.means import Means
-from hookloop.objectives import Objective
+from hookloop.objectives import Objective, check_loss
 
 Forward = Callable[[Any], Any]
 #: From inputs, targets and the logs of a batch: outputs and loss.
@@ -45,7 +45,7 @@ def evaluate(
         for index, batch in enumerate(_some(source)):
             logs = _measure(compute, objective, index, batch, driver)
             means.add(logs)
-            if driver is not None and driver.loop._signal is not None:
+            if driver is not None and _is_cut(driver):
                 break
         logs = Logs(means.result())
         logs.update(objective.results())
@@ -55,14 +55,17 @@ def evaluate(
 def _measure(
     compute: Compute, objective: Objective, index: int, batch: Batch, driver: Driver | None
 ) -> Logs:
-    logs = Logs({"size": batch.size})
+    inputs, targets, size = batch
+    logs = Logs({"size": size})
     if driver is not None:
         loop = driver.loop
-        loop.inputs, loop.targets = batch.inputs, batch.targets
+        loop.inputs, loop.targets = inputs, targets
         driver.test_batch_begin(index, logs)
-    outputs, loss = compute(batch.inputs, batch.targets, logs)
+    outputs, loss = compute(inputs, targets, logs)
+    if not index:
+        check_loss(loss, gradient=False)
     dict.__setitem__(logs, "loss", loss)
-    objective.measure(outputs, batch.targets, logs)
+    objective.measure(outputs, targets, logs)
     if driver is not None:
         loop.outputs, loop.loss = outputs, loss
         driver.test_batch_end(index, logs)
@@ -78,21 +81,30 @@ def predict(model: nn.Module, forward: Forward, source: Source, driver: Driver) 
     found = []
     with rng.fork(), evaluating(model):
         driver.predict_begin()
-        for index, batch in enumerate(_some(source)):
-            driver.loop.inputs = batch.inputs
-            driver.predict_batch_begin(index, Logs({"size": batch.size}))
-            outputs = driver.loop.outputs = forward(batch.inputs)
-            driver.predict_batch_end(index, Logs({"size": batch.size, "outputs": outputs}))
+        for index, (inputs, _, size) in enumerate(_some(source)):
+            driver.loop.inputs = inputs
+            driver.predict_batch_begin(index, Logs({"size": size}))
+            outputs = driver.loop.outputs = forward(inputs)
+            driver.predict_batch_end(index, Logs({"size": size, "outputs": outputs}))
             found.append(outputs)
+            if _is_cut(driver):
+                break
         driver.predict_end()
     return _joined(found)
 
 
+def _is_cut(driver: Driver) -> bool:
+    """Whether to leave the rest: on a signal, or if a callback stops what is not part of a fit."""
+    loop = driver.loop
+    return loop._signal is not None or (loop.epoch is None and bool(loop._stops))
+
+
 def _some(source: Source) -> Iterator[Batch]:
     empty = True
-    for batch in source.batches(0, 0):
-        empty = False
-        yield batch
+    with source.untouched():
+        for batch in source.batches(0, 0):
+            empty = False
+            yield batch
     if empty:
         fix = "pass data with at least one batch; a generator can be read only once"
         raise DataError("The data yield no batch.", fix=fix)

@@ -103,23 +103,69 @@ def replace_folder(path: str | os.PathLike[str], contents: Mapping[str, bytes]) 
     """
     target = Path(path)
     temporary = _temporary(target)
+    _refuse_foreign(target)
     try:
         disk.make(temporary)
-        sums = {}
-        for name, content in contents.items():
-            _write(temporary / name, content)
-            sums[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        manifest = {"version": 1, "files": sums}
-        _write(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
-        disk.sync_folder(temporary)
-        old = _move_away(target) if target.exists() else None
-        disk.replace(temporary, target)
-        disk.sync_folder(target.parent)
-        if old is not None:
-            delete_folder(old)
-    except OSError as error:
+        _fill(temporary, contents)
+        _swap(temporary, target)
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise file_error(target, error) from error
+        if isinstance(error, OSError) and not isinstance(error, FileError):
+            raise file_error(target, error) from error
+        raise
+
+
+def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
+    sums = {}
+    for name, content in contents.items():
+        _write(folder / name, content)
+        sums[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    manifest = {"version": 1, "files": sums}
+    _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+    disk.sync_folder(folder)
+
+
+def _swap(temporary: Path, target: Path) -> None:
+    """Rename a folder into place. A folder cannot replace another in one step.
+
+    The old one stands aside meanwhile, under a name at which `whole_folder` looks for it.
+    """
+    aside = _aside(target)
+    if target.exists():
+        if aside.exists():
+            delete_folder(aside)
+        disk.replace(target, aside)
+    try:
+        disk.replace(temporary, target)
+    except OSError:
+        if aside.exists():
+            disk.replace(aside, target)
+        raise
+    disk.sync_folder(target.parent)
+    if aside.exists():
+        delete_folder(aside)
+
+
+def _aside(target: Path) -> Path:
+    return target.parent / f".{target.name}.previous"
+
+
+def whole_folder(path: str | os.PathLike[str]) -> Path:
+    """Find a folder of `replace_folder`, also if the process died while it was replacing one."""
+    folder = Path(path)
+    return folder if folder.exists() or not _aside(folder).exists() else _aside(folder)
+
+
+def _refuse_foreign(target: Path) -> None:
+    if not target.exists():
+        return
+    try:
+        ours = {*_manifest(target), MANIFEST}
+    except StateError:
+        ours = set()
+    if not ours or any(entry.name not in ours for entry in target.iterdir()):
+        message = f"{target} is there already, and holds what hookloop did not write."
+        raise FileError(message, fix="choose a folder that does not exist yet")
 
 
 def read_folder(path: str | os.PathLike[str]) -> dict[str, bytes]:
@@ -128,7 +174,7 @@ def read_folder(path: str | os.PathLike[str]) -> dict[str, bytes]:
     Raises:
         StateError: If a file is missing, has changed, or is not a plain file of this folder.
     """
-    folder = Path(path)
+    folder = whole_folder(path)
     contents = {}
     for name, entry in _manifest(folder).items():
         file = folder / name
@@ -169,12 +215,6 @@ def _temporary(target: Path) -> Path:
     return target.parent / f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
 
 
-def _move_away(target: Path) -> Path:
-    away = _temporary(target)
-    disk.replace(target, away)
-    return away
-
-
 def file_error(path: str | os.PathLike[str], error: OSError) -> FileError:
     """Say what failed at which path, and what may help."""
     room = f"; {_free(Path(path)):,} bytes are free there" if error.errno == errno.ENOSPC else ""
@@ -183,6 +223,7 @@ def file_error(path: str | os.PathLike[str], error: OSError) -> FileError:
         errno.EACCES: "choose a folder that you may write to",
         errno.EROFS: "choose a folder that you may write to",
         errno.ENOTDIR: "choose a folder: a part of the path is a file",
+        errno.EEXIST: "choose a folder: a part of the path is a file",
         errno.EISDIR: "choose a file name: this path is a folder",
     }
     fix = fixes.get(error.errno or 0, "choose another path, or mend the disk")
@@ -211,8 +252,9 @@ def delete_folder(path: str | os.PathLike[str]) -> None:
     A folder that holds anything else is kept, with what is not ours in it.
     """
     folder = Path(path)
-    for name in (*_manifest(folder), MANIFEST):
-        disk.delete(folder / name)
+    if any(folder.iterdir()):  # else somebody died after the last of these
+        for name in (*_manifest(folder), MANIFEST):
+            disk.delete(folder / name)
     if not any(folder.iterdir()):
         disk.delete_folder(folder)
 
@@ -265,16 +307,19 @@ def prepare(path: str | os.PathLike[str], loop: Any, who: str) -> None:
     Raises:
         FileError: If the folder cannot be written, or another callback of the run has the path.
     """
-    target = Path(path).absolute()
+    target = Path(os.path.abspath(path))
     owners = _claims.setdefault(loop, {})
     if owners.setdefault(target, who) != who:
         message = f"{who} and {owners[target]} both write {os.fspath(path)}."
         raise FileError(message, fix="give each a path of its own")
-    if target.is_dir():
+    if target.is_dir() and (target.suffix or not (target / MANIFEST).is_file()):
         raise file_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-    trial = _temporary(target.parent / "trial")
+    folder = target.parent
+    while "{" in str(folder):  # fields of a template: their folders are made when they are known
+        folder = folder.parent
+    trial = _temporary(folder / "trial")
     try:
-        disk.make(target.parent)
+        disk.make(folder)
         disk.open(trial).close()
         disk.delete(trial)
     except OSError as error:
@@ -285,17 +330,17 @@ class Lock:
     """Keeps a folder for one run; the lock is the kernel's, so it dies with its process.
 
     Args:
-        folder: The folder; made if it is not there.
+        folder: The folder; ``acquire`` makes it if it is not there.
 
     Raises:
-        FileError: From ``acquire``, if another process holds it, naming that process.
+        FileError: From ``acquire``, if another process holds it, naming that process, or if it
+            cannot be written.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         from filelock import FileLock
 
         self.folder = Path(folder)
-        disk.make(self.folder)
         self._lock = FileLock(self.folder / ".lock")
         self._holder = self.folder / ".lock-holder"
 
@@ -303,11 +348,14 @@ class Lock:
         from filelock import Timeout
 
         try:
+            disk.make(self.folder)
             self._lock.acquire(timeout=0)
         except Timeout:
             who = self._holder.read_text() if self._holder.exists() else "another process"
             message = f"{self.folder} is in use by {who}."
             raise FileError(message, fix="wait for it to end, or choose another folder") from None
+        except OSError as error:
+            raise file_error(self.folder, error) from error
         import socket
 
         atomic_write(self._holder, f"process {os.getpid()} on {socket.gethostname()}".encode())

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hookloop import rng
-from hookloop.data import Source
+from hookloop.data import Source, map_structure
 from hookloop.driver import Driver
-from hookloop.errors import DataError
+from hookloop.errors import DataError, StateError
 from hookloop.evaluation import Compute, evaluate
 from hookloop.logs import Logs
 from hookloop.loop import FEATURES, HOSTS, Loop
@@ -36,6 +36,11 @@ class TrainerLoop(Loop):
     def extra_state(self) -> dict[str, Any]:
         return self.fitting.state() if self.fitting is not None else {}
 
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        if self.fitting is not None and isinstance(saved.get("loop"), Mapping):
+            self.fitting.check_position(saved["loop"])
+        super().load_state_dict(saved)
+
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
         if self.fitting is not None:
             self.fitting.load_state(saved)
@@ -55,7 +60,7 @@ class Fitting:
         validation: Validation data, or None.
         validates: Tells for an epoch index whether validation follows it.
         accumulate: Micro-batches of one optimizer step.
-        steps: Batches an epoch at most, or None.
+        limit: Batches an epoch at most, or None.
         seed: Decides the order of the data, with the epoch.
     """
 
@@ -69,16 +74,15 @@ class Fitting:
         validation: Source | None,
         validates: Callable[[int], bool],
         accumulate: int,
-        steps: int | None,
+        limit: int | None,
         seed: int,
     ) -> None:
         self.loop, self.driver = loop, Driver(loop)
         self.objective, self.tests = objective, objective.twin()
         self.compute, self.compute_tests = compute(self.objective), compute(self.tests)
         self.source, self.validation, self.validates = source, validation, validates
-        self.accumulate, self.limit, self.seed = accumulate, steps, seed
-        known = [steps, source.steps]
-        self.steps = min((one for one in known if one is not None), default=None)
+        self.accumulate, self.limit, self.seed = accumulate, limit, seed
+        self.steps = source.at_most(limit)
         self._checked = False
         self._resume: dict[str, Any] = {}
         self._random: Any = None
@@ -88,11 +92,21 @@ class Fitting:
         loop, start = self.loop, 0
         if loop.resumed:
             first, start = loop.start
+            if first >= epochs or (loop.stop_training and not start):
+                self._say_finished(epochs)
         for epoch in range(first, epochs):
             if loop.stop_training and not start:
                 break
             self._epoch(epoch, start)
             start = 0
+
+    def _say_finished(self, epochs: int) -> None:
+        """Tell that the run which is resumed has nothing left to train."""
+        loop = self.loop
+        if loop.pending_state is not None:  # of the middle of an epoch that this run does not have
+            self.driver.restore(loop.pending_state)
+        why = loop.stop_reason or f"{loop.start[0]} epochs are done, and epochs={epochs}"
+        loop.message(f"The resumed run has ended already ({why}): nothing is left to train.")
 
     def _epoch(self, epoch: int, start: int) -> None:
         loop = self.loop
@@ -124,7 +138,7 @@ class Fitting:
         read = Tensor.item if loop.device.type == "cpu" else Tensor.detach
         put, measured, epoch_logs = dict.__setitem__, bool(objective.metrics), loop.logs
         window = done = 0
-        index = -1
+        index, logs = start - 1, Logs()
         for index, (inputs, targets, size) in enumerate(self._source(epoch, start), start):
             logs = Logs({"size": size})
             loop.batch, loop.logs, loop.inputs, loop.targets = index, logs, inputs, targets
@@ -143,16 +157,20 @@ class Fitting:
                 objective.measure(outputs, targets, logs)
             done += 1
             if done == window:
-                self._step(optimizer, before, logs)
+                if before is None:
+                    optimizer.step()
+                    loop.step += 1
+                else:
+                    self._step(optimizer, before, logs)
                 done = 0
             if end is not None:
                 end(loop, index, logs)
             loop.logs = epoch_logs
             if saves and not done:
                 self.driver.batch_checkpoint(index, logs)
-            if loop.stop_training:
-                break
-        self._after_batches(index, done, window)
+            if loop.stop_training and (not done or loop._signal is None):
+                break  # on a signal only after the window, where the state can be saved
+        self._after_batches(index, done, window, logs)
 
     def _source(self, epoch: int, start: int) -> Any:
         batches = self.source.batches(epoch, self.seed, start, self._resume)
@@ -176,20 +194,20 @@ class Fitting:
         optimizer.step()
         self.loop.step += 1
 
-    def _after_batches(self, index: int, done: int, window: int) -> None:
+    def _after_batches(self, index: int, done: int, window: int, logs: Logs) -> None:
         """Use the gradients of a window that the end of the epoch, or a stop, has cut."""
         if index < 0:
             fix = "pass data with at least one batch; a generator can be read only once"
             raise DataError("The training data yield no batch.", fix=fix)
-        if not done or self.loop.ends_badly():
+        if not done or self.loop.failed:
             return
         optimizer = self.loop.optimizers[0]
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.mul_(window / done)
-        self._step(optimizer, self.driver.registry.dispatch("on_before_optimizer_step"), Logs())
-        self.driver.batch_checkpoint(index, Logs())
+        self._step(optimizer, self.driver.registry.dispatch("on_before_optimizer_step"), logs)
+        self.driver.batch_checkpoint(index, logs)
 
     def state(self) -> dict[str, Any]:
         """What only a trainer knows of the run: seed, data position, metrics of the open epoch."""
@@ -200,14 +218,28 @@ class Fitting:
             "metrics": {key: _metric_state(m) for key, _, m in self.objective.accumulating},
         }
 
+    def check_position(self, saved: Mapping[str, Any]) -> None:
+        """Refuse to go on inside an epoch of other data.
+
+        Raises:
+            StateError: If the epoch had another number of batches or samples.
+        """
+        then = (saved.get("steps"), saved.get("samples"))
+        now = (self.steps, self.source.samples)
+        if saved.get("batch") and then != now:
+            message = (
+                f"The state is of the middle of an epoch of {then[0]} batches and {then[1]} "
+                f"samples; these data have {now[0]} and {now[1]}."
+            )
+            raise StateError(message, fix="pass the data and batch size of that run")
+
     def load_state(self, saved: Mapping[str, Any]) -> None:
         """Put back what `state` gave."""
         self.seed = saved["loop"]["seed"]
         self._resume = saved["rng"]["data"]
-        if saved["loop"]["batch"]:
-            cost = self.source.cost_of_skipping()
-            if cost:
-                self.loop.message(f"Going on inside an epoch: {cost}.")
+        cost = self.source.cost_of_skipping()
+        if cost and (saved["loop"]["batch"] or self.source.once):
+            self.loop.message(f"To go on where the run was, {cost}.")
         self._random = self._resume.get("random")
         self.source.restore(self._resume)
         if self.validation is not None:
@@ -217,24 +249,26 @@ class Fitting:
 
 
 def _metric_state(metric: Any) -> dict[str, Any]:
-    """Take the state of an accumulating metric.
+    """Take the state of an accumulating metric: its own, or else its attributes and buffers.
 
     torchmetrics keeps its states out of ``state_dict`` unless told otherwise.
     """
     if hasattr(metric, "metric_state"):
         return {"states": dict(metric.metric_state), "count": metric._update_count}
-    if hasattr(metric, "state_dict") and metric.state_dict():
-        return dict(metric.state_dict())
-    return {name: value for name, value in vars(metric).items() if not callable(value)}
+    if isinstance(metric, nn.Module):
+        own = vars(metric).keys() - vars(nn.Module()).keys()
+        return {"own": {name: vars(metric)[name] for name in own}, "module": metric.state_dict()}
+    if hasattr(metric, "state_dict"):
+        return {"asked": metric.state_dict()}
+    return {"own": {name: value for name, value in vars(metric).items() if not callable(value)}}
 
 
 def _load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
-    if hasattr(metric, "metric_state"):
+    """Put back what `_metric_state` took; tensors are copied, as metrics change them in place."""
+    if "states" in state:
         for name, value in state["states"].items():
-            setattr(metric, name, value)
-        metric._update_count = state["count"]
-        metric._computed = None
-    elif hasattr(metric, "load_state_dict") and metric.state_dict():
-        metric.load_state_dict(state)
-    else:
-        vars(metric).update(state)
+            setattr(metric, name, map_structure(value, lambda one: one.to(metric.device).clone()))
+        metric._update_count, metric._computed = state["count"], None
+    for kind in {"module", "asked"} & state.keys():
+        metric.load_state_dict(state[kind])
+    vars(metric).update(state.get("own", {}))

@@ -7,7 +7,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from hookloop.callback import Callback
-from hookloop.errors import HookloopError
 from hookloop.hookspecs import hookimpl
 from hookloop.logs import Logs, read
 from hookloop.means import Means
@@ -30,6 +29,10 @@ class BaseLogger(Callback):
     @hookimpl(trylast=True)  # so that what callbacks add to a batch is averaged too
     def on_train_batch_end(self, logs: Logs) -> None:
         self._means.add(logs)
+
+    def means(self) -> dict[str, Any]:
+        """Give the means of the epoch so far, unread: on an accelerator they are 0-d tensors."""
+        return self._means.result()
 
     @hookimpl(tryfirst=True)
     def on_epoch_end(self, logs: Logs) -> None:
@@ -102,27 +105,9 @@ class History(Callback):
 
         Raises:
             HookloopError: If matplotlib is not installed.
+            ArgumentError: If the suffix is that of no picture format.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            message = "history.plot() draws with matplotlib, which is not installed."
-            raise HookloopError(message, fix='pip install "hookloop[plot]"') from None
-        names = [key for key in self.history if not key.startswith("val_")]
-        names += [key for key in self.history if key.removeprefix("val_") not in self.history]
-        figure = Figure(figsize=(5 * max(len(names), 1), 3.6), layout="constrained")
-        for place, name in enumerate(names, 1):
-            axes = figure.add_subplot(1, len(names), place)
-            for key in (name, f"val_{name}"):
-                if key in self.history:
-                    epochs = [epoch + 1 for epoch in self._reported[key]]
-                    axes.plot(epochs, self.history[key], marker=".", label=key)
-            axes.set_xlabel("epoch")
-            axes.set_title(name)
-            axes.legend()
-        if path is not None:
-            from pathlib import Path
+        from hookloop.curves import draw
 
-            Path(path).parent.mkdir(parents=True, exist_ok=True)
-            figure.savefig(path)
-        return figure
+        epochs = {key: [epoch + 1 for epoch in of] for key, of in self._reported.items()}
+        return draw({key: (epochs[key], self.history[key]) for key in self.history}, path)

@@ -379,5 +379,5 @@ def names(module: Any = None) -> list[str]:
     Args:
         module: What holds the specifications; by default this module.
     """
-    members = globals() if module is None else vars(module)
+    members = globals() if module is None else {n: getattr(module, n) for n in vars(module)}
     return [name for name, member in members.items() if hasattr(member, f"{PROJECT}_spec")]

@@ -40,7 +40,7 @@ class Implementation:
     @property
     def key(self) -> str:
         """Name of the function in what is compiled."""
-        return f"f{self.index}_{self.hook}"
+        return f"_{self.index}_{self.hook}"
 
 
 def implementations(
@@ -80,9 +80,13 @@ def implementations(
 
 
 def has_hooks(callback: Any) -> bool:
-    """Tell whether an object has at least one method under the name of one of the core's hooks."""
-    levels = _levels(callback)
-    return any(_nearest(levels, hook, "") is not None for hook in hookspecs.names())
+    """Tell whether an object has a method that is a hook, or looks like one: ``on_something``."""
+    known = {*hookspecs.names(), *hookspecs.SPELLINGS}
+    return any(
+        name in known or (name.startswith("on_") and inspect.isroutine(member))
+        for level in _levels(callback)
+        for name, member in level.items()
+    )
 
 
 def _levels(callback: Any) -> list[Mapping[str, Any]]:

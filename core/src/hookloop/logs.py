@@ -34,6 +34,10 @@ def detached(value: Any) -> Any:
     return read(value) if value.device.type == "cpu" else value.detach().clone()
 
 
+def _whole(value: Any) -> Any:
+    return int(value) if isinstance(value, float) else value
+
+
 class Logs(dict[str, Any]):
     """The numbers of one hook call, shared by all callbacks of that call.
 
@@ -66,11 +70,12 @@ class Logs(dict[str, Any]):
         except AttributeError:
             cache = self._read = {}
         if key not in cache:
-            cache[key] = int(value) if key == "size" else read(value)
+            cache[key] = _whole(read(value)) if key == "size" else read(value)
         return cache[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
-        super().__setitem__(key, detached(value))
+        value = detached(value)
+        super().__setitem__(key, _whole(value) if key == "size" else value)
         if hasattr(self, "_read"):
             self._read.pop(key, None)
 
@@ -100,6 +105,8 @@ class Logs(dict[str, Any]):
         return value
 
     def popitem(self) -> tuple[str, Any]:
+        if not len(self):
+            raise KeyError("popitem(): the logs are empty")
         key = next(reversed(self))
         return key, self.pop(key)
 
@@ -125,6 +132,9 @@ class Logs(dict[str, Any]):
 
     def __eq__(self, other: object) -> bool:
         return dict(self) == (dict(other) if isinstance(other, Logs) else other)
+
+    def __ne__(self, other: object) -> bool:  # or dict's own would compare unread values
+        return not self == other
 
     __hash__ = None
 

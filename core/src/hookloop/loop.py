@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -108,8 +108,10 @@ class Loop:
         self.start = (0, 0)
         self.pending_state: Mapping[str, Any] | None = None
         self.bases = rates.bases(self.optimizers)
-        self._rate_set: float | None = None
+        self._rate_set: tuple[float, str] | None = None
+        self._rate_told = False
         self._stops: list[tuple[str, bool]] = []
+        self._checks: list[Callable[[], None]] = []
         self._signal: int | None = None
         self._flags = [vars(model)] if hasattr(model, "__dict__") else []
 
@@ -195,7 +197,7 @@ class Loop:
     @property
     def stop_training(self) -> bool:
         """Whether anybody asked to stop: by ``stop``, by setting this, or on the model."""
-        return bool(self._stops) or self._signal is not None or self.flagged()
+        return bool(self._stops or self._signal is not None or self.flagged())
 
     @stop_training.setter
     def stop_training(self, value: bool) -> None:
@@ -205,19 +207,45 @@ class Loop:
     @property
     def stop_reason(self) -> str | None:
         """Why the run was asked to stop, all reasons joined; None if nobody asked."""
-        reasons = [reason for reason, _ in self._stops]
-        reasons += ["stop_training was set on the model"] if self.flagged() and not reasons else []
+        reasons = [reason for reason, _ in self.stops()]
         reasons += [f"signal {self._signal}"] if self._signal is not None else []
         return "; ".join(reasons) or None
+
+    def stops(self) -> list[tuple[str, bool]]:
+        """Give the requests of callbacks to stop: why, and whether the run has failed."""
+        if self.flagged() and not self._stops:
+            return [("stop_training was set on the model", False)]
+        return list(self._stops)
 
     @property
     def requests(self) -> int:
         """How many different requests to stop there are."""
         return len(self._stops) + self.flagged()
 
+    @property
+    def failed(self) -> bool:
+        """Whether the run has failed so far: savers ask, and save nothing then.
+
+        Makes the checks of `add_check` first, so that it may wait for the device.
+        """
+        for check in self._checks:
+            check()
+        return any(failed for _, failed in self._stops)
+
+    def add_check(self, check: Callable[[], None]) -> None:
+        """Have a check made whenever something relies on the run being sound.
+
+        That is before evaluation, at the end of the run, and where a saver asks for `failed`:
+        waiting for the device costs little there, and much in every step.
+
+        Args:
+            check: Called without arguments; it calls ``stop(reason, failed=True)``, or raises.
+        """
+        self._checks.append(check)
+
     def ends_badly(self) -> bool:
         """Whether the run failed or was interrupted, so that its epoch is not rounded off."""
-        return self._signal is not None or any(failed for _, failed in self._stops)
+        return self._signal is not None or self.failed
 
     def flagged(self) -> bool:
         """Whether ``stop_training`` is set on the model or its wrapper, as in Keras.
@@ -257,7 +285,9 @@ class Loop:
             )
         return [rate for optimizer in self.optimizers for rate in rates.of(optimizer)]
 
-    def set_lr(self, value: float, optimizer: Optimizer | None = None) -> None:
+    def set_lr(
+        self, value: float, optimizer: Optimizer | None = None, *, by: str = "a callback"
+    ) -> None:
         """Set the learning rate.
 
         Every parameter group gets the value times the ratio of its rate to the first group's, as
@@ -266,21 +296,31 @@ class Loop:
         Args:
             value: Learning rate of the first group.
             optimizer: Whose groups; by default those of all optimizers.
+            by: Who sets it, for the line that is shown when two of them overwrite each other.
         """
         self.check_rate()
+        before = self._rate_set
         rates.set_rates(self.optimizers, self.bases, float(value), only=optimizer)
-        self._rate_set = self.lr
+        self._rate_set = (self.lr, by)
+        if before is not None and before[1] != by:
+            self._say_overwritten(before, by)
 
     def check_rate(self) -> None:
         """Say once if what a callback set was overwritten by a scheduler or by other code."""
-        if self._rate_set is not None and self.lr != self._rate_set:
-            self.message(
-                f"The learning rate was set to {self._rate_set:.6g} by a callback and overwritten "
-                f"with {self.lr:.6g} by a scheduler or other code.\n"
-                "fix: let only one of them set it, or use a scheduler through "
-                "learning_rate_scheduler"
-            )
+        before = self._rate_set
+        if before is not None and self.lr != before[0]:
             self._rate_set = None
+            self._say_overwritten(before, "a scheduler or other code")
+
+    def _say_overwritten(self, before: tuple[float, str], by: str) -> None:
+        if self._rate_told or before[0] == self.lr:
+            return
+        self._rate_told = True
+        self.message(
+            f"The learning rate was set to {before[0]:.6g} by {before[1]} and overwritten with "
+            f"{self.lr:.6g} by {by}.\n"
+            "fix: let only one of them set it, or use a scheduler through learning_rate_scheduler"
+        )
 
     # -- evaluation and state -----------------------------------------------------------------
 

@@ -20,40 +20,35 @@ class Means:
 
     def __init__(self, latest: Collection[str] = ()) -> None:
         self._latest = frozenset(latest)
-        self._sums: dict[str, Any] = {}
-        self._weights: dict[str, float] = {}
+        self._totals: dict[str, list[Any]] = {}
 
     def add(self, logs: Logs) -> None:
         """Take the logs of one batch; ``size`` is its weight, 1 where it is not there."""
-        size = logs.raw("size", 1)
-        sums, weights = self._sums, self._weights
-        for key, value in logs.raw_items():
-            if key == "size":
-                continue
-            number = _addend(value)
-            if number is None:
-                continue
-            if key in self._latest:
-                sums[key], weights[key] = number, 1
-            elif key in sums:
-                sums[key] += number * size
-                weights[key] += size
+        size, totals = dict.get(logs, "size", 1), self._totals
+        for key, value in dict.items(logs):
+            if type(value) is not float:
+                value = None if key == "size" else _addend(value)
+                if value is None:
+                    continue
+            if key in totals and key not in self._latest:
+                total = totals[key]
+                total[0] = total[0] + value * size  # not in place: a saved state may hold it
+                total[1] += size
             else:
-                sums[key], weights[key] = number * size, size
+                totals[key] = [value, 1] if key in self._latest else [value * size, size]
 
     def result(self) -> dict[str, Any]:
         """Give the means so far; those of numbers on an accelerator are 0-d tensors there."""
-        weights = self._weights
-        return {key: total / weights[key] for key, total in self._sums.items() if weights[key]}
+        return {key: total / weight for key, (total, weight) in self._totals.items() if weight}
 
     def clear(self) -> None:
-        self._sums, self._weights = {}, {}
+        self._totals = {}
 
     def state_dict(self) -> dict[str, Any]:
-        return {"sums": dict(self._sums), "weights": dict(self._weights)}
+        return {key: list(total) for key, total in self._totals.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self._sums, self._weights = dict(state["sums"]), dict(state["weights"])
+        self._totals = {key: list(total) for key, total in state.items()}
 
 
 def _addend(value: Any) -> Any:
@@ -63,7 +58,7 @@ def _addend(value: Any) -> Any:
         return value
     if getattr(value, "ndim", None) != 0:
         return float(value) if isinstance(value, int | float) else None
-    if not hasattr(value, "device") or value.device.type == "cpu":
+    if not hasattr(value, "detach") or value.device.type == "cpu":
         number = value.item()
         return number if isinstance(number, int | float) else None
     import torch

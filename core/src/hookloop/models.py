@@ -77,8 +77,11 @@ class Compiled:
 
     def __init__(self, model: nn.Module) -> None:
         self._plain = caller(model)
-        self._call = caller(torch.compile(model))
         self._proven = False
+        try:
+            self._call = caller(torch.compile(model))
+        except RuntimeError as error:  # not for this Python, or not for this platform
+            self._do_without(error)
 
     def __call__(self, inputs: Any) -> Any:
         if self._proven:
@@ -87,13 +90,16 @@ class Compiled:
             outputs = self._call(inputs)
         except Exception as error:
             outputs = self._plain(inputs)  # raises itself if the model is what is wrong
-            self._call = self._plain
-            first = str(error).strip().partition("\n")[0]
-            warnings.warn(
-                f"compile=True: the model cannot be compiled here and runs as it is ({first}).\n"
-                "fix: install a C++ compiler, or pass compile=False",
-                RuntimeWarning,
-                stacklevel=2,
-            )
+            self._do_without(error)
         self._proven = True
         return outputs
+
+    def _do_without(self, error: Exception) -> None:
+        self._call, self._proven = self._plain, True
+        first = str(error).strip().partition("\n")[0]
+        warnings.warn(
+            f"compile=True: the model cannot be compiled here and runs as it is ({first}).\n"
+            "fix: install a C++ compiler, or pass compile=False",
+            RuntimeWarning,
+            stacklevel=3,
+        )

@@ -38,7 +38,8 @@ def direction_of(name: str) -> Direction | None:
         ``"min"``, ``"max"``, or None where the table does not know.
     """
     lowered = name.lower().replace("-", "_")
-    for word in (lowered.rsplit("_", 1)[-1], lowered.replace("_", "")):
+    words = lowered.split("_")
+    for word in (words[-1], "".join(words[-2:]), "".join(words)):
         if word in DIRECTIONS:
             return DIRECTIONS[word]
     return "max" if lowered.endswith(("f1_score", "accuracy")) else None

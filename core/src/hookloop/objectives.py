@@ -98,6 +98,7 @@ class Objective:
             outputs to such lists for outputs that are a mapping.
 
     Attributes:
+        single: The loss, where there is one for all outputs; else None.
         metrics: Every metric by its key in the logs.
         modules: Losses that are modules, which belong on the model's device.
     """
@@ -107,7 +108,7 @@ class Objective:
         self._losses = {
             output: _loss(one) for output, one in (loss.items() if self.outputs else ())
         }
-        self._loss = None if self.outputs else _loss(loss)
+        self.single = None if self.outputs else _loss(loss)
         self.metrics: dict[str, Any] = {}
         self._functions: list[tuple[str, str | None, Function]] = []
         self.accumulating: list[tuple[str, str | None, Any]] = []
@@ -116,7 +117,7 @@ class Objective:
 
     @property
     def modules(self) -> list[nn.Module]:
-        found = [*self._losses.values(), self._loss, *self.metrics.values()]
+        found = [*self._losses.values(), self.single, *self.metrics.values()]
         return [one for one in found if isinstance(one, nn.Module)]
 
     @property
@@ -135,8 +136,8 @@ class Objective:
         Returns:
             0-d tensor with a gradient.
         """
-        if self._loss is not None:
-            return self._loss(outputs, targets)
+        if self.single is not None:
+            return self.single(outputs, targets)
         total: Any = 0
         for output, function in self._losses.items():
             part = function(_pick(outputs, output, "outputs"), _pick(targets, output, "targets"))
@@ -148,7 +149,10 @@ class Objective:
         """Add the metrics of a batch to its logs, and to the metrics that accumulate."""
         with torch.no_grad():
             for key, output, function in self._functions:
-                dict.__setitem__(logs, key, function(*_both(outputs, targets, output)))
+                value = function(*_both(outputs, targets, output))
+                if getattr(value, "ndim", 0):
+                    raise _not_single(f"metric {key!r}", value)
+                dict.__setitem__(logs, key, value)
             for _, output, metric in self.accumulating:
                 metric.update(*_both(outputs, targets, output))
 
@@ -261,20 +265,24 @@ def foreign_parameters(optimizer: torch.optim.Optimizer, model: nn.Module) -> bo
     return any(id(parameter) not in own for group in groups for parameter in group["params"])
 
 
-def check_loss(loss: Any) -> None:
-    """Refuse what no gradient can be taken of; called with the first batch of a run."""
+def check_loss(loss: Any, *, gradient: bool = True) -> None:
+    """Refuse what is no loss, or has no gradient; called with the first batch of a run."""
     if not isinstance(loss, Tensor):
         message = f"The loss is a {type(loss).__name__}, not a tensor."
         raise DataError(message, fix="return a tensor from the loss, computed from the outputs")
     if loss.ndim:
-        message = f"The loss has shape {tuple(loss.shape)}, not that of a single number."
-        raise DataError(message, fix="reduce it: .mean() over the samples")
-    if not loss.requires_grad:
+        raise _not_single("loss", loss)
+    if gradient and not loss.requires_grad:
         message = "The loss has no gradient: it does not depend on any parameter of the model."
         fix = (
             "compute it from the outputs without .detach() or .item(); leave a parameter trainable"
         )
         raise DataError(message, fix=fix)
+
+
+def _not_single(what: str, value: Any) -> DataError:
+    message = f"The {what} has shape {tuple(value.shape)}, not that of a single number."
+    return DataError(message, fix="reduce it: .mean() over the samples")
 
 
 def _loss(chosen: Any) -> Function:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from hookloop.errors import ArgumentError
+
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
@@ -40,6 +42,9 @@ def set_rates(
         for optimizer, rates in zip(optimizers, base, strict=True)
         if only is None or optimizer is only
     ]
+    if only is not None and not chosen:
+        message = "set_lr() was given an optimizer that is not one of this run."
+        raise ArgumentError(message, fix="pass one of loop.optimizers, or none for all")
     first = chosen[0][1][0] if chosen and chosen[0][1] else 0.0
     for optimizer, rates in chosen:
         for index, group in enumerate(optimizer.param_groups):

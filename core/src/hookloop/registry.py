@@ -16,7 +16,7 @@ from typing import Any, Literal
 import pluggy
 
 from hookloop import hookspecs
-from hookloop.errors import HookError, did_you_mean, listed
+from hookloop.errors import HookError, HookloopError, did_you_mean, listed
 from hookloop.implementations import Implementation, implementations
 
 Policy = Literal["raise", "disable", "auto"]
@@ -66,9 +66,9 @@ class Registry:
             for implementation in implementations(callback, name, index, self.hooks)
         ]
         self._namespace: dict[str, Any] = {
-            **{f"opened_{hook}": seen for hook, seen in self._opened.items()},
-            "failed": self._failed,
-            "wrapped": self._wrapped,
+            **{f"_opened_{hook}": seen for hook, seen in self._opened.items()},
+            "_failed": self._failed,
+            "_wrapped": self._wrapped,
         }
         self._register()
         self._compiled: dict[str, Call | None] = {}
@@ -137,7 +137,7 @@ class Registry:
 
     def _add_brought_specs(self) -> None:
         owners: dict[str, str] = dict.fromkeys(hookspecs.names(), "hookloop")
-        added: list[Any] = []
+        added: list[Any] = [hookspecs]  # a module that is a callback may have imported it
         for name, callback in zip(self.names, self.callbacks, strict=True):
             brought = getattr(callback, "hookspecs", None)
             if brought is None or any(brought is other for other in added):
@@ -182,16 +182,20 @@ class Registry:
             call(*values)
             errors, self._closing = self._closing, []
             if errors:
-                for other in errors[1:]:
-                    errors[0].add_note(f"and then {type(other).__name__}: {other}")
-                raise errors[0]
+                # The first, but a KeyboardInterrupt is never hidden by an ordinary failure.
+                first = next((e for e in errors if not isinstance(e, Exception)), errors[0])
+                for other in errors:
+                    if other is not first:
+                        first.add_note(f"and then {type(other).__name__}: {other}")
+                raise first
 
         return close
 
     def _function(self, chain: Sequence[Implementation], *, results: bool) -> Call:
         """Generate one function that calls some implementations of one hook, one after the other.
 
-        What is executed here is made of names that were checked to be identifiers, and of numbers.
+        What is executed here is made of names that were checked to be identifiers, and of numbers;
+        those of its own begin with an underscore, lest a hook has an argument of the same name.
         Unrolled like this a call costs about a direct one; a loop costs half as much again.
         """
         hook = chain[0].hook
@@ -208,15 +212,18 @@ class Registry:
         index, hook = implementation.index, implementation.hook
         loop = "loop" if "loop" in self.hooks[hook] else "None"
         call = f"{implementation.key}({implementation.arguments})"
+        failed = f"_failed({index}, {hook!r}, {loop}, _error)"
+        lines = [f"_opened_{hook}.add({index})"] if hook in self._opened else []
         if implementation.wrapper:
-            return [f"return (yield from wrapped({index}, {hook!r}, {loop}, {call}))"]
-        lines = [f"opened_{hook}.add({index})"] if hook in self._opened else []
-        lines += ["try:", f"    result = {call}" if results else f"    {call}"]
-        lines += ["except BaseException as error:", f"    failed({index}, {hook!r}, {loop}, error)"]
-        lines += ["else:", "    if result is not None: return result"] if results else []
+            lines += [f"return (yield from _wrapped({index}, {hook!r}, {loop}, {call}))"]
+        else:
+            lines += ["try:", f"    _result = {call}" if results else f"    {call}"]
+            lines += ["except BaseException as _error:", f"    {failed}"]
+            lines += ["else:", "    if _result is not None: return _result"] if results else []
         begin = PAIRS.get(hook)
         if begin and any(i.index == index and i.hook == begin for i in self._implementations):
-            lines = [f"if {index} in opened_{begin}:", *(f"    {line}" for line in lines)]
+            lines = [f"if {index} in _opened_{begin}:", *(f"    {line}" for line in lines)]
+            lines += ["return (yield)"] if implementation.wrapper else []
         return lines
 
     def _is_first_result(self, hook: str) -> bool:
@@ -228,20 +235,22 @@ class Registry:
     def _failed(self, index: int, hook: str, loop: Any, error: BaseException) -> None:
         """Note where an exception comes from, then raise it, keep it, or turn its callback off."""
         error.add_note(f"raised by callback {self.names[index]!r} in {hook}{_where(loop)}")
-        if self._may_be_disabled(index, error):
+        if self._may_be_disabled(index, hook, error):
             self._disable(index, hook, loop, error)
         elif hook in PAIRS:
             self._closing.append(error)
         else:
             raise error
 
-    def _may_be_disabled(self, index: int, error: BaseException) -> bool:
+    def _may_be_disabled(self, index: int, hook: str, error: BaseException) -> bool:
         if not isinstance(error, Exception) or isinstance(error, MemoryError):
             return False
         if type(error).__name__ in ("OutOfMemoryError", "AcceleratorError"):
             return False
         observer = bool(getattr(self.callbacks[index], "observer", False))
-        return self.policy == "disable" or (self.policy == "auto" and observer)
+        # Nothing has been trained yet: what a callback refuses then is for the user to put right.
+        refusal = hook == "on_train_begin" and isinstance(error, HookloopError)
+        return self.policy == "disable" or (self.policy == "auto" and observer and not refusal)
 
     def _disable(self, index: int, hook: str, loop: Any, error: BaseException) -> None:
         import traceback

@@ -56,9 +56,12 @@ def as_items(items: Any) -> list[Any]:
     """Turn what was passed as callbacks into a list of items, without loading any."""
     if hasattr(items, "as_callbacks"):
         return list(items.as_callbacks())
-    if isinstance(items, list) or (isinstance(items, tuple) and not _is_pair(items)):
-        return list(items)
-    return [items]
+    several = isinstance(items, list) or (isinstance(items, tuple) and not _is_pair(items))
+    return [
+        part
+        for item in (items if several else [items])
+        for part in (_pairs(item) if isinstance(item, Mapping) else [item])
+    ]
 
 
 def parse(text: str) -> tuple[str, dict[str, Any]]:
@@ -90,7 +93,7 @@ def reference_of(item: Any) -> str | None:
 def instance_name(callback: Any) -> str:
     """Give an instance the name that its class has: the entry point's, else in snake case."""
     own = getattr(callback, "name", None)
-    if isinstance(own, str):
+    if isinstance(own, str) and own:
         return own
     plugin = discovery.plugin_of(type(callback))
     if plugin is not None:
@@ -104,13 +107,15 @@ def instance_name(callback: Any) -> str:
 
 def named(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
     """Pair each callback with its name; a name that comes again gets ``#2`` and so on."""
-    counts: dict[str, int] = {}
-    pairs = []
+    pairs: dict[str, Any] = {}
     for callback in callbacks:
-        name = instance_name(callback)
-        counts[name] = counts.get(name, 0) + 1
-        pairs.append((name if counts[name] == 1 else f"{name}#{counts[name]}", callback))
-    return pairs
+        name = free = instance_name(callback)
+        number = 1
+        while free in pairs:
+            number += 1
+            free = f"{name}#{number}"
+        pairs[free] = callback
+    return list(pairs.items())
 
 
 # -- items ---------------------------------------------------------------
@@ -129,15 +134,20 @@ def _load_item(item: Any) -> Iterator[Any]:
     if isinstance(item, str):
         yield load(item)
     elif _is_pair(item):
-        yield load(item[0], **item[1])
-    elif isinstance(item, Mapping):
-        for name, settings in item.items():
-            if settings is not None and not isinstance(settings, Mapping):
-                message = f"The settings of {name!r} are a {type(settings).__name__}."
-                raise SelectionError(message, fix=f'{{"{name}": {{"setting": value}}}}')
-            yield load(str(name), **(settings or {}))
+        ((name, settings),) = _pairs({item[0]: item[1]})
+        yield load(name, **settings)
     else:
         yield _instance(item)
+
+
+def _pairs(item: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Take a mapping of names to settings apart: several keys are several callbacks."""
+    for name, settings in item.items():
+        plain = settings is None or isinstance(settings, Mapping)
+        if not plain or not all(isinstance(key, str) for key in settings or ()):
+            message = f"The settings of {name!r} are {settings!r}, not names with values."
+            raise SelectionError(message, fix=f'{{"{name}": {{"setting": value}}}}')
+        yield str(name), settings or {}
 
 
 def _instance(item: Any) -> Any:
@@ -162,12 +172,16 @@ def _instance(item: Any) -> Any:
 
 def _make(reference: str, settings: dict[str, Any]) -> Any:
     factory, who = resolve(reference)
-    parameters = constructor(factory).parameters
+    try:
+        parameters = constructor(factory).parameters
+    except (TypeError, ValueError) as error:
+        message = f"{who} has no signature, so it cannot make a callback: {error}."
+        raise SelectionError(message, fix="name a class, or a function with arguments") from None
     name = settings.pop("name", None) if "name" not in parameters else None
     _check(who, parameters, settings)
     read = {key: _convert(value, parameters.get(key)) for key, value in settings.items()}
     _check_types(who, parameters, read)
-    callback = _call(factory, who, read)
+    callback = _instance(_call(factory, who, read))
     if name is not None:
         callback.name = str(name)
     return callback
@@ -242,7 +256,7 @@ def _convert(value: Any, parameter: inspect.Parameter | None) -> Any:
     annotation = parameter.annotation if parameter else inspect.Parameter.empty
     if is_text(annotation) and (value.lower() != "none" or accepts(annotation, None) is False):
         return str(value)
-    if value.lower().lstrip("+-") in ("inf", "nan") and accepts(annotation, 0.5):
+    if re.fullmatch("[+-]?(inf|nan)", value.lower()) and accepts(annotation, 0.5):
         return float(value)
     return read_bare(value)
 
@@ -253,7 +267,7 @@ def read_bare(value: Any) -> Any:
         return value
     if value.lower() in _WORDS:
         return _WORDS[value.lower()]
-    if _NUMBER.fullmatch(value):
+    if _NUMBER.fullmatch(value) and len(value) < 1000:  # longer than Python converts: text
         return float(value) if set(value.lower()) & set(".e") else int(value)
     return str(value)
 
@@ -262,7 +276,7 @@ def read_bare(value: Any) -> Any:
 
 
 def _settings(text: str, whole: str) -> Iterator[tuple[str, Any]]:
-    while text:
+    while text := text.lstrip():
         found = _SETTING.match(text)
         if not found:
             message = f"{whole!r}: {text.partition(',')[0]!r} is no setting."
@@ -286,7 +300,7 @@ def _value(text: str, whole: str) -> tuple[Any, str]:
     if end > 0:
         try:
             return ast.literal_eval(value.strip()), rest
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             return value, rest
     return Bare(value.strip()), rest
 

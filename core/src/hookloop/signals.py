@@ -33,11 +33,15 @@ def handled(loop: Loop) -> Iterator[None]:
         yield
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
 
-def leave(loop: Loop) -> None:
+def leave(loop: Loop, on_interrupt: str) -> None:
     """End as the signal asked, after everything has ended in order.
+
+    Args:
+        loop: Of the run that has ended.
+        on_interrupt: ``"raise"``, or ``"return"`` to go on after SIGINT.
 
     Raises:
         SystemExit: With 143, after SIGTERM.
@@ -45,5 +49,5 @@ def leave(loop: Loop) -> None:
     """
     if loop._signal == signal.SIGTERM:
         raise SystemExit(128 + signal.SIGTERM)
-    if loop._signal == signal.SIGINT:
+    if loop._signal == signal.SIGINT and on_interrupt == "raise":
         raise KeyboardInterrupt

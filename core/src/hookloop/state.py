@@ -34,7 +34,7 @@ def capture(loop: Loop) -> dict[str, Any]:
             "epoch": epoch,
             "batch": batch,
             "step": loop.step,
-            "stops": [list(stop) for stop in loop._stops],
+            "stops": [list(stop) for stop in loop.stops()],
             "bases": loop.bases,
             "logs": dict(loop.logs.raw_items()) if batch else {},
             **extra.get("loop", {}),
@@ -57,6 +57,9 @@ def check(loop: Loop, saved: Mapping[str, Any]) -> None:
         StateError: Naming what differs.
     """
     check_format(saved)
+    lost = [key for key in ("epoch", "batch", "step", "bases", "stops") if key not in saved["loop"]]
+    if lost:
+        raise StateError(f"The state lacks {listed(lost)} of its loop.", fix="use an intact one")
     _check_model(loop, saved["model"])
     _check_optimizers(loop, saved["optimizers"])
     _check_callbacks(loop, saved["callbacks"])
@@ -140,8 +143,9 @@ def _is_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor)
 
 
-def _check_model(loop: Loop, saved: Mapping[str, Any]) -> None:
-    own = loop.model.state_dict() if loop.model is not None else {}
+def differences(model: Any, saved: Mapping[str, Any]) -> list[str]:
+    """Tell in what saved weights differ from what a model would take."""
+    own = model.state_dict() if model is not None else {}
     wrong = [f"{key} is missing" for key in own if key not in saved]
     wrong += [f"{key} is not in this model" for key in saved if key not in own]
     wrong += [
@@ -149,6 +153,11 @@ def _check_model(loop: Loop, saved: Mapping[str, Any]) -> None:
         for key, value in saved.items()
         if key in own and hasattr(value, "shape") and value.shape != own[key].shape
     ]
+    return wrong
+
+
+def _check_model(loop: Loop, saved: Mapping[str, Any]) -> None:
+    wrong = differences(loop.model, saved)
     if wrong:
         message = f"The state is of another model: {'; '.join(wrong[:4])}."
         raise StateError(message, fix="build the model as it was when the state was saved")

@@ -91,4 +91,4 @@ def _escaped(value: Any, spec: str) -> str:
         text = format(value, spec)
     except (ValueError, TypeError):  # text where a number was expected
         text = str(value)
-    return re.sub(r"^\.+|[^\w.+-]", "_", text)
+    return re.sub(r"^\.+|[^\w.+-]", "_", text) or "_"  # an empty first part would mean the root

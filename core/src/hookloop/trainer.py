@@ -18,6 +18,7 @@ from hookloop.checks import (
     refuse_misplaced,
     refuse_no_module,
     refuse_several_processes,
+    refuse_used_up,
     validation_epochs,
     warn_foreign,
 )
@@ -81,7 +82,7 @@ class Trainer:
         one_of("precision", precision, (None, "bf16", "float32"), "fp16 is not in this release")
         one_of("on_interrupt", on_interrupt, ("raise", "return"))
         at_least("accumulate", accumulate, 1)
-        at_least("seed", seed, 0)
+        at_least("seed", seed, 0, optional=True)
         refuse_several_processes()
         self.device = best_device(device, model)
         self.model = model.to(self.device)
@@ -142,15 +143,19 @@ class Trainer:
         refuse_misplaced("fit", misplaced)
         at_least("epochs", epochs, 0)
         at_least("initial_epoch", initial_epoch, 0)
-        at_least("steps_per_epoch", steps_per_epoch, 1)
+        at_least("steps_per_epoch", steps_per_epoch, 1, optional=True)
         validates = validation_epochs(validation_freq)
         data, validation_data = self._held_out(data, validation_data, validation_split)
         source = self._source(data, batch_size, shuffle=shuffle)
         validation = self._validation(validation_data, batch_size)
+        if epochs - initial_epoch > 1:
+            refuse_used_up("data", source, steps_per_epoch)
+            refuse_used_up("validation_data", validation, None)
+        steps = source.at_most(steps_per_epoch)
         loop = self._loop(
             with_defaults(self._callbacks(callbacks), verbose),
             epochs=epochs,
-            steps=steps_per_epoch or source.steps,
+            steps=steps,
             source=source,
             verbose=verbose,
             validation_data=validation_data,
@@ -164,10 +169,12 @@ class Trainer:
             validation=validation,
             validates=validates,
             accumulate=self.accumulate,
-            steps=steps_per_epoch,
+            limit=steps_per_epoch,
             seed=self._data_seed(),
         )
         self.history = loop.history = next(c for c in loop.callbacks.values() if is_history(c))
+        if foreign_parameters(self.optimizer, self.module):
+            warn_foreign()
         if epochs:
             self._run(loop.fitting, initial_epoch, epochs, resume)
         return self.history
@@ -198,7 +205,7 @@ class Trainer:
         )
         driver = Driver(loop)
         objective = self.objective.twin()
-        with self._ends(driver, "on_test_begin"):
+        with self._ends(driver):
             logs = evaluate(self.model, self._compute(objective), objective, source, driver)
         return {key: read(value) for key, value in logs.items()}
 
@@ -234,33 +241,33 @@ class Trainer:
             with_bar(self._callbacks(callbacks), verbose), source=source, verbose=verbose
         )
         driver = Driver(loop)
-        with self._ends(driver, "on_predict_begin"):
+        with self._ends(driver):
             return predict(self.model, self._forward, source, driver)
 
     # -- inside ------------------------------------------------------------------------------------
 
     def _run(self, fitting: Fitting, first: int, epochs: int, resume: Any) -> None:
         loop, driver = fitting.loop, fitting.driver
-        saved = load_state(resume) if resume is not None else None
+        if resume is not None:
+            loop.load_state_dict(load_state(resume))
         if self.seed is not None:
             rng.seed_all(self.seed)
-        with signals.handled(loop), self._ends(driver, "on_train_begin"), _training(self.model):
-            if saved is not None:
-                loop.load_state_dict(saved)
+        with signals.handled(loop), self._ends(driver), _training(self.model):
             driver.train_begin()
             fitting.run(first, epochs)
             driver.train_end()
-        if loop.outcome == "interrupted" and self.on_interrupt == "raise":
-            signals.leave(loop)
+        signals.leave(loop, self.on_interrupt)
 
     @contextmanager
-    def _ends(self, driver: Driver, opened: str) -> Iterator[None]:
+    def _ends(self, driver: Driver) -> Iterator[None]:
         """Have every callback see its end, and nested runs know that they are nested."""
         with arguments.outermost():
             try:
+                if self._said:
+                    driver.loop.message(self._said)
                 yield
             except BaseException as error:
-                driver.fail(error, opened)
+                driver.fail(error)
                 raise
 
     def _callbacks(self, callbacks: Any) -> list[Any]:
@@ -288,14 +295,10 @@ class Trainer:
         )
         loop.trainer = self
         loop.watch(self.model)
-        if self._said:
-            loop.message(self._said)
-        if foreign_parameters(self.optimizer, self.module):
-            warn_foreign()
         return loop
 
     def _source(self, data: Any, size: int | None, *, shuffle: bool, paired: bool = True) -> Source:
-        at_least("batch_size", size, 1)
+        at_least("batch_size", size, 1, optional=True)
         return make_source(
             data, batch_size=size, shuffle=shuffle, device=self.device, paired=paired
         )
@@ -307,8 +310,8 @@ class Trainer:
         return self._source(data, None if own else batch_size, shuffle=False)
 
     def _held_out(self, data: Any, validation_data: Any, share: float) -> tuple[Any, Any]:
-        if not 0.0 <= share < 1.0:
-            message = f"validation_split={share} is no share of the data."
+        if not isinstance(share, int | float) or not 0.0 <= share < 1.0:
+            message = f"validation_split={share!r} is no share of the data."
             raise ArgumentError(message, fix="choose it from 0 up to, but not including, 1")
         if not share:
             return data, validation_data
@@ -329,11 +332,13 @@ class Trainer:
             return self._call(inputs)
 
     def _compute(self, objective: Objective) -> Compute:
-        call, loss_of = self._call, objective.loss
+        call, single = self._call, objective.single
 
         def compute(inputs: Any, targets: Any, logs: Logs) -> tuple[Any, Tensor]:
             outputs = call(inputs)
-            return outputs, loss_of(outputs, targets, logs)
+            if single is not None:
+                return outputs, single(outputs, targets)
+            return outputs, objective.loss(outputs, targets, logs)
 
         if not self._bf16:
             return compute
