@@ -1,0 +1,468 @@
+"""Files: at every instant the old or the new one is there whole, and only our own is deleted."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from hookloop import files
+from hookloop.errors import FileError, StateError
+from hookloop.loop import Loop
+
+
+class Recording(files.Disk):
+    """Does what it is told and writes it down; fails at one chosen operation, if at all."""
+
+    def __init__(self, fails_at: int | None = None, error: BaseException | None = None) -> None:
+        self.done: list[str] = []
+        self.fails_at = fails_at
+        self.error = error or OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def _note(self, operation: str) -> None:
+        self.done.append(operation)
+        if self.fails_at == len(self.done) - 1:
+            raise self.error
+
+    def make(self, folder: Path) -> None:
+        self._note("make")
+        super().make(folder)
+
+    def open(self, path: Path) -> IO[bytes]:
+        self._note("open")
+        return super().open(path)
+
+    def sync(self, file: IO[bytes]) -> None:
+        self._note("sync")
+        super().sync(file)
+
+    def sync_folder(self, folder: Path) -> None:
+        self._note("sync_folder")
+        super().sync_folder(folder)
+
+    def replace(self, source: Path, target: Path) -> None:
+        self._note("replace")
+        super().replace(source, target)
+
+    def delete(self, path: Path) -> None:
+        self._note("delete")
+        super().delete(path)
+
+    def delete_folder(self, folder: Path) -> None:
+        self._note("delete_folder")
+        super().delete_folder(folder)
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[files.Disk], Any]:
+    """Have ``files`` use another disk; back to the real one after the test."""
+
+    def use(disk: files.Disk) -> Any:
+        monkeypatch.setattr(files, "disk", disk)
+        return disk
+
+    return use
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+# -- one file ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("content", [b"new", lambda file: file.write(b"new")], ids=["bytes", "fn"])
+def test_a_file_is_replaced_durably(
+    tmp_path: Path, use: Callable[[files.Disk], Any], content: Any
+) -> None:
+    """Written beside, flushed, renamed over the old one, and the folder flushed as well."""
+    disk = use(Recording())
+    path = tmp_path / "deep" / "er" / "a.pt"
+    files.atomic_write(path, content)
+    assert disk.done == ["make", "open", "sync", "replace", "sync_folder"]
+    assert path.read_bytes() == b"new"
+    assert names(path.parent) == ["a.pt"]
+
+
+OPERATIONS = ["make", "open", "sync", "replace", "sync_folder"]
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "bad"), KeyboardInterrupt()], ids=repr)
+@pytest.mark.parametrize("place", range(5), ids=OPERATIONS)
+def test_whatever_fails_a_whole_file_is_there_and_nothing_else(
+    tmp_path: Path, use: Callable[[files.Disk], Any], place: int, error: BaseException
+) -> None:
+    """The old one up to the rename, the new one from it on; no temporary file is left."""
+    path = tmp_path / "a.pt"
+    files.atomic_write(path, b"old")
+    use(Recording(place, error))
+    with pytest.raises((FileError, KeyboardInterrupt)):
+        files.atomic_write(path, b"new")
+    assert path.read_bytes() == (b"new" if OPERATIONS[place] == "sync_folder" else b"old")
+    assert names(tmp_path) == ["a.pt"]
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
+    """Its own exception goes on as it is."""
+    path = tmp_path / "a.pt"
+    files.atomic_write(path, b"old")
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"half")
+        raise KeyError("x")
+
+    with pytest.raises(KeyError):
+        files.atomic_write(path, write)
+    assert (path.read_bytes(), names(tmp_path)) == (b"old", ["a.pt"])
+
+
+@pytest.mark.parametrize(
+    ("code", "fix"),
+    [
+        (errno.ENOSPC, "make room on that disk, or choose another folder"),
+        (errno.EACCES, "choose a folder that you may write to"),
+        (errno.EROFS, "choose a folder that you may write to"),
+        (errno.EIO, "choose another path, or mend the disk"),
+    ],
+    ids=errno.errorcode.get,
+)
+def test_what_cannot_be_written_says_why_and_what_to_do(
+    tmp_path: Path, use: Callable[[files.Disk], Any], code: int, fix: str
+) -> None:
+    """The path, the system's reason, and for a full disk how much is free."""
+    use(Recording(1, OSError(code, os.strerror(code))))
+    path = tmp_path / "a.pt"
+    with pytest.raises(FileError) as caught:
+        files.atomic_write(path, b"x")
+    first, last = str(caught.value).splitlines()
+    assert first.startswith(f"{path} cannot be written: {os.strerror(code)}")
+    assert ("bytes are free there" in first) is (code == errno.ENOSPC)
+    assert last == f"fix: {fix}"
+
+
+def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
+    """With a real limit of the kernel, in a real process."""
+    path = tmp_path / "a.pt"
+    files.atomic_write(path, b"old")
+    script = (
+        "import resource, signal, sys\n"
+        "from hookloop import files, HookloopError\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "try: files.atomic_write(sys.argv[1], bytes(100_000))\n"
+        "except HookloopError as error: print(error)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", script, path], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout.startswith(f"{path} cannot be written: File too large.")
+    assert (path.read_bytes(), names(tmp_path)) == (b"old", ["a.pt"])
+
+
+# -- folders with a manifest ---------------------------------------------------------------
+
+
+CONTENTS = {"a.json": b"{}", "b.bin": bytes(range(256))}
+
+
+def test_a_folder_comes_back_as_it_was_written(tmp_path: Path) -> None:
+    """Also where it replaces an older one."""
+    path = tmp_path / "deep" / "state"
+    files.replace_folder(path, {"old": b"1"})
+    files.replace_folder(path, CONTENTS)
+    assert files.read_folder(path) == CONTENTS
+    assert names(path) == ["a.json", "b.bin", "manifest.json"]
+    assert names(path.parent) == ["state"]
+
+
+def operations_of_a_replacement(folder: Path) -> list[str]:
+    disk = Recording()
+    files.disk = disk
+    files.replace_folder(folder, CONTENTS)
+    return disk.done
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "bad"), KeyboardInterrupt()], ids=repr)
+def test_whatever_fails_a_whole_folder_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    """At every operation of replacing one, the old or the new content is found again."""
+    monkeypatch.setattr(files, "disk", files.disk)
+    files.replace_folder(tmp_path / "trial", {"old": b"1"})
+    operations = operations_of_a_replacement(tmp_path / "trial")
+    for place in range(len(operations)):
+        path = tmp_path / f"{place}" / "state"
+        files.disk = files.Disk()
+        files.replace_folder(path, {"old": b"1"})
+        files.disk = Recording(place, error)
+        with pytest.raises((FileError, KeyboardInterrupt)):
+            files.replace_folder(path, CONTENTS)
+        files.disk = files.Disk()
+        assert files.read_folder(path) in ({"old": b"1"}, CONTENTS), operations[: place + 1]
+        files.replace_folder(path, CONTENTS)
+        assert files.read_folder(path) == CONTENTS
+        assert names(path.parent) == ["state"], operations[: place + 1]
+
+
+def test_a_process_killed_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
+    """The old folder stands aside under a name at which it is found, and is not swept away."""
+    path = tmp_path / "state"
+    files.replace_folder(path, CONTENTS)
+    script = (
+        "import os, sys\n"
+        "from hookloop import files\n"
+        "class Dies(files.Disk):\n"
+        "    def replace(self, source, target):\n"
+        "        if target.name == 'state': os.kill(os.getpid(), 9)\n"
+        "        super().replace(source, target)\n"
+        "files.disk = Dies()\n"
+        "files.replace_folder(sys.argv[1], {'new': b'2'})\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script, path], check=False).returncode == -9
+    assert not path.exists()
+    assert len(files.sweep(tmp_path)) == 1
+    assert files.read_folder(path) == CONTENTS
+    files.replace_folder(path, {"new": b"2"})
+    assert names(tmp_path) == ["state"]
+
+
+def damage(path: Path, what: str) -> None:
+    file = path / "b.bin"
+    if what == "missing":
+        file.unlink()
+    elif what == "shorter":
+        file.write_bytes(file.read_bytes()[:-1])
+    elif what == "one bit":
+        data = bytearray(file.read_bytes())
+        data[7] ^= 1
+        file.write_bytes(data)
+    elif what == "a link":
+        file.rename(path.parent / "elsewhere")
+        file.symlink_to(path.parent / "elsewhere")
+    elif what == "a folder":
+        file.unlink()
+        file.mkdir()
+    elif what == "no manifest":
+        (path / "manifest.json").unlink()
+    else:
+        (path / "manifest.json").write_text(what)
+
+
+ESCAPES = {"version": 1, "files": {"../../etc/passwd": {"size": 1, "sha256": ""}}}
+DAMAGES = [
+    "missing",
+    "shorter",
+    "one bit",
+    "a link",
+    "a folder",
+    "no manifest",
+    "",
+    "[]",
+    "null",
+    "{}",
+    '{"version": 1}',
+    '{"version": 2, "files": {}}',
+    '{"version": 1, "files": []}',
+    '{"version": 1, "files": {"b.bin": 3}}',
+    '{"version": 1, "files": {"b.bin": {}}}',
+    "[" * 100_000,
+    json.dumps(ESCAPES),
+]
+
+
+@pytest.mark.parametrize("what", DAMAGES, ids=[damage[:30] or "empty" for damage in DAMAGES])
+def test_a_damaged_folder_is_refused(tmp_path: Path, what: str) -> None:
+    """Whatever is wrong, with a sentence and a ``fix:``."""
+    path = tmp_path / "state"
+    files.replace_folder(path, CONTENTS)
+    damage(path, what)
+    with pytest.raises(StateError, match=r"\nfix: "):
+        files.read_folder(path)
+
+
+def test_a_folder_of_somebody_else_is_neither_replaced_nor_moved(tmp_path: Path) -> None:
+    """What hookloop did not write stays where it is."""
+    theirs = tmp_path / "runs"
+    theirs.mkdir()
+    (theirs / "thesis.tex").write_text("years of work")
+    ours = tmp_path / "state"
+    files.replace_folder(ours, CONTENTS)
+    (ours / "notes.txt").write_text("mine")
+    for path in (theirs, ours):
+        with pytest.raises(FileError, match="holds what hookloop did not write"):
+            files.replace_folder(path, CONTENTS)
+    assert names(tmp_path) == ["runs", "state"]
+    assert names(theirs) == ["thesis.tex"]
+    assert names(ours) == ["a.json", "b.bin", "manifest.json", "notes.txt"]
+
+
+# -- deleting ---------------------------------------------------------------
+
+
+def test_deleting_a_folder_keeps_what_is_not_ours(tmp_path: Path) -> None:
+    """By manifest, and nothing else."""
+    whole, mixed = tmp_path / "whole", tmp_path / "mixed"
+    for path in (whole, mixed):
+        files.replace_folder(path, CONTENTS)
+    (mixed / "notes.txt").write_text("mine")
+    files.delete_folder(whole)
+    files.delete_folder(mixed)
+    assert (names(tmp_path), names(mixed)) == (["mixed"], ["notes.txt"])
+
+
+def test_deleting_what_is_gone_already_is_no_error(tmp_path: Path) -> None:
+    """Two runs may tidy up the same file."""
+    files.delete(tmp_path / "absent")
+
+
+def test_a_sweep_takes_only_temporary_files_of_dead_processes(tmp_path: Path) -> None:
+    """By our own pattern; those of a living process are in use."""
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    pid = int(dead.stdout)
+    kept = [
+        "a.pt",
+        f".a.pt.{os.getpid()}-0123abcd.tmp",
+        f".a.pt.{pid}-0123abc.tmp",
+        f"a.pt.{pid}-0123abcd.tmp",
+        ".a.pt.previous",
+        ".hidden.tmp",
+    ]
+    left = [f".a.pt.{pid}-0123abcd.tmp", f".b.csv.{pid}-ffffffff.tmp"]
+    for name in (*kept, *left):
+        (tmp_path / name).write_bytes(b"")
+    folder = tmp_path / f".state.{pid}-00000000.tmp"
+    folder.mkdir()
+    (folder / "half").write_bytes(b"")
+    assert [path.name for path in files.sweep(tmp_path, "a.pt")] == left[:1]
+    assert sorted(path.name for path in files.sweep(tmp_path)) == sorted([left[1], folder.name])
+    assert names(tmp_path) == sorted(kept)
+
+
+# -- before a run ---------------------------------------------------------------
+
+
+def test_preparing_makes_the_folder_and_leaves_nothing_in_it(tmp_path: Path) -> None:
+    """That one can write there is tried, and seen no more."""
+    files.prepare(tmp_path / "deep" / "a.pt", Loop(model=None), "saver")
+    assert names(tmp_path / "deep") == []
+
+
+def test_preparing_a_template_makes_no_folder_with_braces(tmp_path: Path) -> None:
+    """Folders whose names are not known yet are made when they are."""
+    files.prepare(tmp_path / "deep" / "{epoch}" / "a.pt", Loop(model=None), "saver")
+    assert (names(tmp_path), names(tmp_path / "deep")) == (["deep"], [])
+
+
+def test_one_path_belongs_to_one_callback_of_a_run(tmp_path: Path) -> None:
+    """Also where it is spelt in another way; another run may have it."""
+    loop = Loop(model=None)
+    files.prepare(tmp_path / "a.csv", loop, "csv_logger")
+    files.prepare(tmp_path / "a.csv", loop, "csv_logger")
+    files.prepare(tmp_path / "a.csv", Loop(model=None), "csv_logger#2")
+    again = tmp_path / "sub" / ".." / "a.csv"
+    with pytest.raises(FileError) as caught:
+        files.prepare(again, loop, "csv_logger#2")
+    assert str(caught.value) == (
+        f"csv_logger#2 and csv_logger both write {again}.\nfix: give each a path of its own"
+    )
+
+
+def test_a_path_through_a_file_is_refused(tmp_path: Path) -> None:
+    """Before training, with what is wrong with it."""
+    (tmp_path / "file").write_bytes(b"")
+    (tmp_path / "folder").mkdir()
+    for path, fix in {
+        tmp_path / "file" / "a.pt": "choose a folder: a part of the path is a file",
+        tmp_path / "file" / "deep" / "a.pt": "choose a folder: a part of the path is a file",
+        tmp_path / "folder": "choose a file name: this path is a folder",
+    }.items():
+        with pytest.raises(FileError) as caught:
+            files.prepare(path, Loop(model=None), "saver")
+        assert str(caught.value).splitlines()[-1] == f"fix: {fix}"
+
+
+def test_a_state_folder_of_an_earlier_run_may_be_written_again(tmp_path: Path) -> None:
+    """It will be replaced as a whole."""
+    files.replace_folder(tmp_path / "state", CONTENTS)
+    files.prepare(tmp_path / "state", Loop(model=None), "saver")
+
+
+# -- locks ---------------------------------------------------------------
+
+
+def test_a_locked_folder_is_refused_to_another_process(tmp_path: Path) -> None:
+    """The error names the process that holds it; when it ends, however it ends, it is free."""
+    script = (
+        "import sys\n"
+        "from hookloop import files\n"
+        "lock = files.Lock(sys.argv[1])\n"
+        "lock.acquire()\n"
+        "print('held', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    folder = tmp_path / "backup"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", script, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    lock = files.Lock(folder)
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(FileError) as caught:
+            lock.acquire()
+        holder.kill()
+    assert str(caught.value).startswith(f"{folder} is in use by process {holder.pid} on ")
+    assert str(caught.value).endswith("\nfix: wait for it to end, or choose another folder")
+    lock.acquire()
+    lock.release()
+    lock.acquire()
+    lock.release()
+
+
+def test_two_locks_in_one_process_exclude_each_other(tmp_path: Path) -> None:
+    """Two callbacks of one run cannot share a backup folder."""
+    one, two = files.Lock(tmp_path), files.Lock(tmp_path)
+    one.acquire()
+    with pytest.raises(FileError, match="is in use by process"):
+        two.acquire()
+    one.release()
+    two.acquire()
+    two.release()
+
+
+def test_a_folder_that_cannot_be_made_cannot_be_locked(tmp_path: Path) -> None:
+    """With the same sentence as any other file."""
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(FileError, match=r"fix: choose a folder: a part of the path is a file"):
+        files.Lock(tmp_path / "file" / "backup").acquire()
+
+
+# -- the writer thread ---------------------------------------------------------------
+
+
+def test_background_jobs_run_one_after_the_other_in_order() -> None:
+    """So that a backup is durable only after every file it speaks of."""
+    done: list[int] = []
+    futures = [files.background(lambda number=number: done.append(number)) for number in range(50)]
+    for future in futures:
+        future.result()
+    assert done == list(range(50))
+
+
+def test_a_background_job_s_failure_reaches_whoever_asks() -> None:
+    """And the jobs after it run."""
+    failed = files.background(lambda: 1 / 0)
+    after = files.background(lambda: "ran")
+    with pytest.raises(ZeroDivisionError):
+        failed.result()
+    assert after.result() == "ran"

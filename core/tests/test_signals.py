@@ -1,0 +1,204 @@
+"""Signals: a run ends in order, and the process as the signal asked."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+from torch import nn
+
+from hookloop import Callback, Trainer
+
+X = torch.linspace(-1, 1, 8).reshape(4, 2)
+Y = X.sum(1, keepdim=True)
+
+SCRIPT = """
+import os, signal, sys
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+from hookloop import Callback, Trainer
+
+X = torch.linspace(-1, 1, 8).reshape(4, 2)
+Y = X.sum(1, keepdim=True)
+
+class Tells(Callback):
+    def on_train_batch_end(self, batch):
+        print("batch", self.loop.epoch, batch, flush=True)
+        if (self.loop.epoch, batch) == (1, 1):
+            {act}
+    def on_batch_checkpoint(self, batch): print("checkpoint", self.loop.epoch, batch, flush=True)
+    def on_epoch_end(self, epoch): print("epoch", epoch, flush=True)
+    def on_exception(self, exception): print("exception", flush=True)
+    def on_train_end(self): print("end", self.loop.outcome, flush=True)
+
+trainer = Trainer(nn.Linear(2, 1), loss="mse", optimizer="sgd", device="cpu", seed=1{options})
+data = {data}
+try:
+    trainer.fit(data, epochs=3, callbacks=Tells(), verbose=0)
+finally:
+    history = trainer.history
+    print(history.epoch, history.outcome, history.stop_reason, flush=True)
+"""
+ARRAYS = "[(X[i : i + 1], Y[i : i + 1]) for i in range(4)]"
+FIRST = [f"{what} 0 {batch}" for batch in range(4) for what in ("batch", "checkpoint")]
+ORDER = [*FIRST, "epoch 0", "batch 1 0", "checkpoint 1 0", "batch 1 1", "checkpoint 1 1"]
+
+
+def run(act: str, options: str = "", data: str = ARRAYS) -> subprocess.CompletedProcess[str]:
+    """Run the script in a process group of its own, which a signal may be sent to."""
+    code = SCRIPT.format(act=act, options=options, data=data)
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        start_new_session=True,
+        check=False,
+    )
+
+
+def test_sigterm_ends_the_run_in_order_and_exits_with_143():
+    """The batch and its checkpoint hook run, no epoch end, no row for the cut epoch."""
+    done = run("os.kill(os.getpid(), signal.SIGTERM)")
+    assert done.stdout.splitlines() == [
+        *ORDER,
+        "end interrupted",
+        "[0] interrupted signal 15",
+    ]
+    assert (done.returncode, done.stderr) == (143, "")
+
+
+def test_sigint_ends_the_run_in_order_and_raises_keyboard_interrupt():
+    """The history is there for whoever catches it."""
+    done = run("os.kill(os.getpid(), signal.SIGINT)")
+    assert done.stdout.splitlines() == [*ORDER, "end interrupted", "[0] interrupted signal 2"]
+    assert done.stderr.splitlines()[-1] == "KeyboardInterrupt"
+    assert done.returncode == -signal.SIGINT
+
+
+def test_a_second_sigint_raises_at_once():
+    """In the middle of the batch; everybody still sees the end."""
+    done = run("os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)")
+    assert done.stdout.splitlines() == [
+        *ORDER[:-1],
+        "exception",
+        "end interrupted",
+        "[0] interrupted signal 2",
+    ]
+    assert done.returncode == -signal.SIGINT
+
+
+def test_a_signal_to_the_process_group_leaves_loader_workers_alone():
+    """As a scheduler sends it: the workers ignore it, so the batch can be finished."""
+    loader = "DataLoader(TensorDataset(X, Y), 1, num_workers=2, multiprocessing_context='fork')"
+    done = run("os.killpg(0, signal.SIGTERM)", data=loader)
+    assert done.stdout.splitlines() == [*ORDER, "end interrupted", "[0] interrupted signal 15"]
+    assert (done.returncode, done.stderr) == (143, "")
+
+
+class Sends(Callback):
+    """Sends a signal to this process at one hook, and notes what follows."""
+
+    def __init__(self, number, hook="on_train_batch_end"):
+        self.number, self.seen = number, []
+        setattr(self, hook, self.send)
+
+    def send(self):
+        os.kill(os.getpid(), self.number)
+
+    def on_batch_checkpoint(self, batch):
+        self.seen.append(f"checkpoint {batch}")
+
+    def on_test_batch_end(self, batch):
+        self.seen.append(f"test {batch}")
+
+    def on_epoch_checkpoint(self):
+        self.seen.append("epoch checkpoint")
+
+    def on_train_end(self):
+        self.seen.append(self.loop.outcome)
+
+
+def trainer_of(**options) -> Trainer:
+    return Trainer(nn.Linear(2, 1), loss="mse", optimizer="sgd", device="cpu", **options)
+
+
+def test_on_interrupt_return_gives_the_history_instead():
+    """For notebooks: interrupt the cell, keep what was trained."""
+    sends = Sends(signal.SIGINT)
+    history = trainer_of(on_interrupt="return").fit((X, Y), epochs=2, callbacks=sends, verbose=0)
+    assert sends.seen == ["checkpoint 0", "interrupted"]
+    assert (history.outcome, history.stop_reason, history.epoch) == ("interrupted", "signal 2", [])
+
+
+def test_on_interrupt_return_does_not_swallow_sigterm():
+    """Whoever sends SIGTERM wants the process to go."""
+    with pytest.raises(SystemExit) as left:
+        trainer_of(on_interrupt="return").fit((X, Y), callbacks=Sends(signal.SIGTERM), verbose=0)
+    assert left.value.code == 143
+
+
+@pytest.mark.parametrize(
+    ("hook", "seen"),
+    [
+        ("on_train_begin", ["interrupted"]),
+        ("on_epoch_begin", ["interrupted"]),
+        ("on_test_batch_begin", ["checkpoint 0", "test 0", "interrupted"]),
+        ("on_epoch_end", ["checkpoint 0", "test 0", "test 1", "epoch checkpoint", "interrupted"]),
+        ("on_train_end", ["checkpoint 0", "test 0", "test 1", "epoch checkpoint"]),
+    ],
+)
+def test_a_signal_at_any_hook_is_honoured(hook, seen):
+    """Validation is left after its batch; what is complete is recorded; none is lost."""
+    sends = Sends(signal.SIGINT, hook)
+    validation = [(X, Y), (X, Y)]
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of().fit((X, Y), validation_data=validation, callbacks=sends, verbose=0)
+    assert sends.seen == seen
+
+
+def test_a_window_of_accumulation_is_completed_first():
+    """Only then can the state be saved, and going on from it is exact."""
+    sends = Sends(signal.SIGINT)
+    del sends.on_train_batch_end
+    sends.on_train_batch_begin = lambda batch: sends.send() if batch == 0 else None
+    with pytest.raises(KeyboardInterrupt):
+        trainer_of(accumulate=3).fit((X, Y), batch_size=1, callbacks=sends, verbose=0)
+    assert sends.seen == ["checkpoint 2", "interrupted"]
+
+
+@pytest.mark.parametrize("how", ["finished", "failed", "interrupted"])
+def test_handlers_are_put_back_however_the_run_ends(how):
+    """Outside of fit, signals do what they did before."""
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+
+    class Ends(Callback):
+        def on_train_batch_end(self):
+            assert signal.getsignal(signal.SIGTERM) is not before[0]
+            if how == "failed":
+                raise ZeroDivisionError
+            if how == "interrupted":
+                os.kill(os.getpid(), signal.SIGINT)
+
+    try:
+        trainer_of().fit((X, Y), callbacks=Ends(), verbose=0)
+    except (ZeroDivisionError, KeyboardInterrupt) as error:
+        assert how != "finished", error
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+def test_evaluate_and_predict_leave_signals_alone():
+    """Handlers are in force during fit only."""
+    before = signal.getsignal(signal.SIGINT)
+
+    class Looks(Callback):
+        def on_test_batch_end(self):
+            assert signal.getsignal(signal.SIGINT) is before
+
+    trainer_of().evaluate((X, Y), callbacks=Looks(), verbose=0)
