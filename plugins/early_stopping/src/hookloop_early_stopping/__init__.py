@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,6 +62,9 @@ class EarlyStopping(Callback):
             if value < 0:
                 message = f"early_stopping: {name}={value} is negative."
                 raise SettingError(message, fix=f"{name}=0 or more, in epochs")
+        if baseline is not None and math.isnan(baseline):
+            message = "early_stopping: baseline is not a number."
+            raise SettingError(message, fix="baseline=None, or the value to beat")
         if restore not in ("always", "on_stop"):
             message = f"early_stopping: restore={restore!r} is not offered."
             raise SettingError(message, fix="restore='always' or restore='on_stop'")
@@ -107,10 +111,7 @@ class EarlyStopping(Callback):
             self._remember_weights()
         if stop:
             self.stopped_epoch = epoch
-            self.loop.stop(
-                f"early_stopping: {self.monitor} has not improved on {self.best} "
-                f"(epoch {self.best_epoch + 1}) for {self.wait} epochs"
-            )
+            self.loop.stop(self._reason())
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         self._monitor.finish()
@@ -124,6 +125,14 @@ class EarlyStopping(Callback):
                     f"{self.best_epoch + 1}."
                 )
             self.model.load_state_dict(self.best_weights)
+
+    def _reason(self) -> str:
+        if self.best is None:
+            return f"early_stopping: no {self.monitor} in {self.wait} epochs was a number"
+        goal = f"improved on {self.best:.5g} (epoch {self.best_epoch + 1})"
+        if self.baseline is not None and not self._monitor.beats(self.best, self.baseline):
+            goal = f"beaten the baseline {self.baseline:.5g}"
+        return f"early_stopping: {self.monitor} has not {goal} for {self.wait} epochs"
 
     def _remember_weights(self) -> None:
         """Copy the weights, from the second time on into the same memory."""
@@ -146,4 +155,5 @@ class EarlyStopping(Callback):
         self._monitor.load_state_dict(state["monitor"])
         self._patience.load_state_dict(state["patience"])
         self.stopped_epoch = int(state["stopped_epoch"])
-        self.best_weights = state["best_weights"]
+        saved = state["best_weights"]
+        self.best_weights = saved and {key: value.clone() for key, value in saved.items()}
