@@ -434,7 +434,7 @@ def test_an_optimizer_over_other_parameters_is_warned_of():
     model, other = nn.Linear(2, 1), nn.Linear(2, 1)
     optimizer = torch.optim.SGD([*model.parameters(), *other.parameters()], lr=0.1)
     trainer = Trainer(model, loss="mse", optimizer=optimizer, device="cpu")
-    with pytest.warns(UserWarning) as told:
+    with pytest.warns(UserWarning, match="parameters that are not the model's") as told:
         trainer.fit((X, Y), verbose=0)
     assert [str(one.message) for one in told] == [
         "The optimizer has parameters that are not the model's: they change only if the loss "

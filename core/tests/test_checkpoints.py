@@ -70,7 +70,9 @@ def same(one: Any, two: Any) -> bool:
         return list(one) == list(two) and all(same(one[key], two[key]) for key in one)
     if isinstance(one, list | tuple):
         return type(one) is type(two) and len(one) == len(two) and all(map(same, one, two))
-    return type(one) is type(two) and (one == two or (one != one and two != two))
+    if isinstance(one, float) and isinstance(two, float) and math.isnan(one):
+        return math.isnan(two)
+    return type(one) is type(two) and one == two
 
 
 def by_name(weights: Any) -> dict[str, Any]:

@@ -25,7 +25,9 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         info.mkdir()
         name, version = folder.split("-")
         if metadata == "":
-            metadata = f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n"
+            metadata = (
+                f"Metadata-Version: 2.1\nName: {name.replace('_', '-')}\nVersion: {version}\n"
+            )
         for file, text in (("METADATA", metadata), ("entry_points.txt", points)):
             if text is not None:
                 (info / file).write_bytes(text.encode() if isinstance(text, str) else text)

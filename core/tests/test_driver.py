@@ -16,7 +16,9 @@ from hookloop.loop import HOSTS, Loop
 class Recorder(Callback):
     """Writes down every hook it sees, and raises in some."""
 
-    def __init__(self, calls: list[str], name: str = "", *fails: str, observer: bool = False) -> None:
+    def __init__(
+        self, calls: list[str], name: str = "", *fails: str, observer: bool = False
+    ) -> None:
         self.observer = observer
 
         def hook_of(hook: str) -> Any:
@@ -80,7 +82,7 @@ def test_a_prediction_that_fails_ends_once(fails: str) -> None:
     """And is no training: no ``on_exception``, no ``on_train_end``."""
     calls: list[str] = []
     hooks = CallbackList([Recorder(calls, "a"), Recorder(calls, "b", fails)], model=None)
-    with pytest.raises(ValueError, match=f"b in {fails}"):
+    with pytest.raises(ValueError, match=f"b in {fails}"):  # noqa: PT012
         hooks.on_predict_begin()
         hooks.on_predict_batch_begin(0)
         hooks.on_predict_batch_end(0, {"outputs": 1})
@@ -272,5 +274,5 @@ def test_a_need_that_no_loop_knows_is_refused() -> None:
     class Wrong(Callback):
         needs = ("batch_hook",)
 
-    with pytest.raises(CapabilityError, match="No loop has a feature 'batch_hook'. Did you mean"):
+    with pytest.raises(CapabilityError, match=r"No loop has a feature 'batch_hook'\. Did you mean"):
         Driver(Loop(model=nn.Linear(1, 1), callbacks=[("wrong", Wrong())]))

@@ -58,7 +58,9 @@ def test_predict_joins_batches_in_the_structure_that_the_model_returns(function,
 
 def test_outputs_that_cannot_be_joined_are_refused():
     """With what can."""
-    with pytest.raises(ValueError, match="The model returns a str, which cannot be joined.\nfix: "):
+    with pytest.raises(
+        ValueError, match=r"The model returns a str, which cannot be joined\.\nfix: "
+    ):
         trainer_of(Returns(lambda x: "text")).predict(X, verbose=0)
 
 

@@ -107,18 +107,18 @@ def pieces_of_one_stream(accumulate):
 
 
 FORMS = {
-    "arrays": (lambda: arrays(), {"batch_size": 8}, in_order_drawn),
+    "arrays": (arrays, {"batch_size": 8}, in_order_drawn),
     "numpy": (lambda: tuple(a.numpy() for a in arrays()), {"batch_size": 8}, in_order_drawn),
     "tensor_dataset": (lambda: TensorDataset(*arrays()), {"batch_size": 8}, in_order_drawn),
-    "arrays_unshuffled": (lambda: arrays(), {"batch_size": 8, "shuffle": False}, as_they_come),
-    "dataset": (lambda: Pairs(), {"batch_size": 8}, as_the_loader_shuffles),
+    "arrays_unshuffled": (arrays, {"batch_size": 8, "shuffle": False}, as_they_come),
+    "dataset": (Pairs, {"batch_size": 8}, as_the_loader_shuffles),
     "loader": (
         lambda: DataLoader(TensorDataset(*arrays()), 8, shuffle=True),
         {},
         as_the_loader_shuffles,
     ),
     "list": (lambda: batches_of(arrays(), 8), {}, as_they_come),
-    "iterable_dataset": (lambda: Stream(), {"batch_size": 8}, as_they_come),
+    "iterable_dataset": (Stream, {"batch_size": 8}, as_they_come),
     "generator": (
         lambda: (batch for batch in batches_of(arrays(), 4)),
         {"steps_per_epoch": 3},
@@ -262,11 +262,16 @@ def test_compile_that_fails_is_said_once_and_training_goes_on_without(monkeypatc
 
     monkeypatch.setattr(torch, "compile", no_compiler)
     model = net()
-    with pytest.warns(RuntimeWarning) as told:
+
+    def train():
         trainer = Trainer(
             model, loss="cross_entropy", optimizer="adam:lr=0.01", seed=SEED, compile=True
         )
         trainer.fit(batches_of(arrays(), 8), epochs=EPOCHS, verbose=0)
+        return trainer
+
+    with pytest.warns(RuntimeWarning, match="compile=True") as told:
+        trainer = train()
     assert [str(one.message) for one in told] == [
         "compile=True: the model cannot be compiled here and runs as it is (Failed to find a "
         "working compiler.).\nfix: install a C++ compiler, or pass compile=False"

@@ -53,7 +53,7 @@ SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "all": (lambda self, loop, epoch, logs: self.calls.append((loop, epoch)), [("loop", 3)]),
     "another order": (lambda self, logs, epoch: self.calls.append((logs, epoch)), [(LOGS, 3)]),
     "with a default": (lambda self, epoch=9: self.calls.append(epoch), [3]),
-    "keras's logs={}": (lambda self, epoch, logs={}: self.calls.append(logs), [LOGS]),  # noqa: B006
+    "keras's logs={}": (lambda self, epoch, logs={}: self.calls.append(logs), [LOGS]),
     "keyword-only": (lambda self, *, logs, epoch=9: self.calls.append((logs, epoch)), [(LOGS, 3)]),
     "positional-only": (lambda self, epoch, /, logs: self.calls.append((epoch, logs)), [(3, LOGS)]),
     "**kwargs": (
@@ -93,7 +93,7 @@ def test_both_spellings_of_a_batch_hook_mean_the_same(written: str) -> None:
 def test_static_methods_partials_and_callable_objects_are_hooks_too() -> None:
     """Anything callable under a hook's name is called."""
     heard: list[Any] = []
-    called_with(staticmethod(lambda epoch: heard.append(epoch)))
+    called_with(staticmethod(lambda epoch: heard.append(epoch)))  # noqa: PLW0108
     called_with(staticmethod(functools.partial(lambda tag, epoch: heard.append((tag, epoch)), "t")))
     thing = CallableObject()
     called_with(thing)
@@ -103,7 +103,7 @@ def test_static_methods_partials_and_callable_objects_are_hooks_too() -> None:
 def test_a_function_hung_on_the_instance_is_a_hook() -> None:
     """That is how ``lambda_callback`` works."""
     callback, heard = Callback(), []
-    callback.on_epoch_end = lambda epoch: heard.append(epoch)  # type: ignore[attr-defined]
+    callback.on_epoch_end = lambda epoch: heard.append(epoch)  # type: ignore[attr-defined]  # noqa: PLW0108
     Registry([("x", callback)]).dispatch("on_epoch_end")("loop", 3, {})  # type: ignore[misc]
     assert heard == [3]
 

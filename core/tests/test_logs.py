@@ -33,6 +33,20 @@ def made() -> Logs:
 
 SEEN = {"size": 4, "loss": 0.5, "acc": 0.25, "note": "x"}
 
+
+def _matched(logs: Logs) -> dict[str, Any]:
+    match logs:
+        case {"size": size, "loss": loss, "acc": acc, "note": note}:
+            return {"size": size, "loss": loss, "acc": acc, "note": note}
+    raise AssertionError
+
+
+def _updated(logs: Logs) -> dict[str, Any]:
+    target: dict[str, Any] = {}
+    target.update(logs)
+    return target
+
+
 READERS: dict[str, Any] = {
     "dict()": dict,
     "** into a call": lambda logs: dict(**logs),
@@ -52,22 +66,9 @@ READERS: dict[str, Any] = {
     "pop": lambda logs: {key: logs.pop(key) for key in list(logs)},
     "popitem": lambda logs: dict(logs.popitem() for _ in range(len(logs))),
     "setdefault": lambda logs: {key: logs.setdefault(key, 9) for key in logs},
-    "a match statement": lambda logs: _matched(logs),
-    "update of a dict": lambda logs: _updated(logs),
+    "a match statement": _matched,
+    "update of a dict": _updated,
 }
-
-
-def _matched(logs: Logs) -> dict[str, Any]:
-    match logs:
-        case {"size": size, "loss": loss, "acc": acc, "note": note}:
-            return {"size": size, "loss": loss, "acc": acc, "note": note}
-    raise AssertionError
-
-
-def _updated(logs: Logs) -> dict[str, Any]:
-    target: dict[str, Any] = {}
-    target.update(logs)
-    return target
 
 
 @pytest.mark.parametrize("reader", READERS.values(), ids=READERS)
@@ -91,13 +92,13 @@ def test_text_of_logs_is_that_of_a_dict() -> None:
 def test_formatting_with_logs_works() -> None:
     """``format_map`` and ``%`` read as indexing does."""
     assert "{loss:.2f} {acc:.2f}".format_map(made()) == "0.50 0.25"
-    assert "%(loss).1f" % made() == "0.5"
+    assert "%(loss).1f" % made() == "0.5"  # noqa: UP031
 
 
 def test_equal_to_what_it_reads_as() -> None:
     """``==`` and ``!=`` compare what is read."""
     assert made() == SEEN
-    assert SEEN == made()
+    assert SEEN == made()  # noqa: SIM300
     assert made() == made()
     assert not made() != SEEN  # noqa: SIM202
     assert made() != {**SEEN, "loss": 0.25}

@@ -43,7 +43,10 @@ def test_stop_training_on_the_model_counts_as_in_keras() -> None:
     loop.watch(wrapper)
     for flagged in (model, wrapper):
         flagged.stop_training = True  # type: ignore[assignment]
-        assert (loop.stop_training, loop.stop_reason) == (True, "stop_training was set on the model")
+        assert (loop.stop_training, loop.stop_reason) == (
+            True,
+            "stop_training was set on the model",
+        )
         loop.clear_flags()
         assert not loop.stop_training
 

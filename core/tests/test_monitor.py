@@ -214,7 +214,7 @@ def test_a_missing_metric_is_one_warning_with_what_was_reported(
     """Said once, not every epoch; and the epoch gives no value."""
     monitor = Monitor(name, who="who")
     monitor.start()
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="who: ") as caught:
         assert monitor.value(Logs(logs)) is None
     assert [str(warning.message) for warning in caught] == [text]
     assert monitor.value(Logs(logs)) is None
@@ -226,7 +226,7 @@ def test_a_metric_that_never_came_is_said_again_at_the_end() -> None:
     monitor.start()
     with pytest.warns(UserWarning, match="was not reported"):
         monitor.value(Logs({"loss": 1.0}))
-    with pytest.warns(UserWarning) as caught:
+    with pytest.warns(UserWarning, match="who: ") as caught:
         monitor.finish()
     assert [str(warning.message) for warning in caught] == [
         "who: 'val_loss' was never reported in this run, so it decided nothing."

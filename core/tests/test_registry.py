@@ -537,7 +537,7 @@ def test_a_hook_of_the_core_cannot_be_brought_again() -> None:
 
 
 def test_an_optional_hook_may_lack_its_owner() -> None:
-    """``optionalhook=True`` is silent where nobody brings the hook, and runs where somebody does."""
+    """``optionalhook=True`` is silent where nobody brings the hook, and runs where one does."""
 
     class Optional(Callback):
         @hookimpl(optionalhook=True)
@@ -579,7 +579,7 @@ def test_a_module_that_imports_the_core_s_hookspecs_brings_nothing() -> None:
     module = type(hookspecs)("listener")
     module.hookspecs = hookspecs  # type: ignore[attr-defined]
     heard: list[int] = []
-    module.on_epoch_end = lambda epoch: heard.append(epoch)  # type: ignore[attr-defined]
+    module.on_epoch_end = lambda epoch: heard.append(epoch)  # type: ignore[attr-defined]  # noqa: PLW0108
     fire(Registry([("listener", module)]), "on_epoch_end")
     assert heard == [2]
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 
 import pytest
 import torch
@@ -255,6 +257,27 @@ class StopsAt(Callback):
                 self.loop.stop("enough")
             else:
                 self.model.stop_training = True
+
+
+@pytest.mark.parametrize("where", ["on_train_batch_begin", "on_test_batch_begin"])
+def test_a_run_that_a_signal_cut_goes_on_as_if_it_had_not_been_cut(where, tmp_path):
+    """In a batch or during validation: savers are asked, and the last state leads to the end."""
+    saver, cut = Saver(tmp_path, ".pt"), trainer_of(accumulate=4)
+    cut.on_interrupt = "return"
+
+    class Interrupts(Callback):
+        def interrupt(self, batch):
+            if (self.loop.epoch, batch) == (1, 1):
+                os.kill(os.getpid(), signal.SIGINT)
+
+    interrupts = Interrupts()
+    setattr(interrupts, where, interrupts.interrupt)
+    assert fit(cut, "arrays", callbacks=[interrupts, saver]).outcome == "interrupted"
+    resumed, whole = trainer_of(accumulate=4), trainer_of(accumulate=4)
+    fit(resumed, "arrays", resume=saver.paths[-1])
+    found = end_of(resumed)
+    fit(whole, "arrays")
+    assert same(found, end_of(whole))
 
 
 @pytest.mark.parametrize("how", ["loop", "model"])

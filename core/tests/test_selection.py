@@ -28,7 +28,7 @@ class Ema(Callback):
         where: str | None = None,
         on: bool = True,
         layers: list[str] | None = None,
-        anything=None,  # type: ignore[no-untyped-def]  # noqa: ANN001
+        anything=None,  # type: ignore[no-untyped-def]
     ) -> None:
         self.decay, self.every, self.path, self.where = decay, every, path, where
         self.on, self.layers, self.anything = on, layers, anything
@@ -189,10 +189,10 @@ class Own(Callback):
 
 
 NAMES = [
-    (lambda: History(), "history"),
-    (lambda: Ema(), "ema"),
-    (lambda: CSVLogger2(), "csv_logger2"),
-    (lambda: Own(), "its own"),
+    (History, "history"),
+    (Ema, "ema"),
+    (CSVLogger2, "csv_logger2"),
+    (Own, "its own"),
     (lambda: hookloop.load("mine:Ema:name=slow"), "slow"),
     (lambda: hookloop.load("mine:Ema", name="slow"), "slow"),
     (lambda: load_callbacks({"mine:Ema": {"name": "slow"}})[0], "slow"),
@@ -322,7 +322,7 @@ def test_no_string_gives_anything_but_a_callback_or_an_error_of_ours(text: str) 
         parse(text)
         callback = hookloop.load(text)
     except HookloopError as error:
-        assert "\nfix: " in str(error)
+        assert "\nfix: " in str(error)  # noqa: PT017
     else:
         assert isinstance(callback, Callback)
 

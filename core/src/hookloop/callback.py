@@ -35,6 +35,7 @@ class Callback:
         ranks: In a distributed run, ``"zero"`` or ``"all"``; unless stated, observers run on rank
             zero and others on all.
         needs: Features of the loop without which this callback makes no sense.
+        secret_settings: Arguments of the constructor whose values are never shown or saved.
     """
 
     loop: Loop = None  # type: ignore[assignment]
@@ -46,6 +47,7 @@ class Callback:
     observer: bool = False
     ranks: Literal["zero", "all"] | None = None
     needs: ClassVar[tuple[str, ...]] = ()
+    secret_settings: ClassVar[tuple[str, ...]] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Callback:
         if constructor(cls) == inspect.Signature() and (args or kwargs):
@@ -82,11 +84,23 @@ def settings_of(callback: Any) -> dict[str, Any]:
     """Tell with which arguments a callback was made, defaults included.
 
     Returns:
-        Plain data: numbers, text and containers as given; anything else by its qualified name.
-        Empty for objects that do not derive from `Callback`.
+        Plain data: numbers, text and containers as given; anything else by its qualified name;
+        for one of its ``secret_settings`` only that it is one. Empty for objects that do not
+        derive from `Callback`.
     """
-    bound = getattr(callback, "_settings", None)
-    return {name: _plain(value) for name, value in bound.items()} if bound else {}
+    bound = discreet(callback, getattr(callback, "_settings", None) or {})
+    return {name: _plain(value) for name, value in bound.items()}
+
+
+def discreet(factory: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the values of a callback's ``secret_settings``, before settings are shown or saved.
+
+    Args:
+        factory: The callback, or its class.
+        settings: Arguments of its constructor.
+    """
+    secret = getattr(factory, "secret_settings", ())
+    return {name: "<secret>" if name in secret else value for name, value in settings.items()}
 
 
 def _bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SUM = "hookloop.sha256"
+#: What a state folder is made of.
+STATE_FILES = ("state.json", "tensors.safetensors", files.MANIFEST)
 
 
 def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
@@ -53,6 +55,11 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     saved = _read_folder(source) if source.is_dir() else _read_pt(source)
     state.check_format(saved)
     return saved
+
+
+def delete_state(path: str | os.PathLike[str]) -> None:
+    """Delete a state folder, also a damaged one; what is not ours in it stays, with the folder."""
+    files.delete_folder(path, STATE_FILES)
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:

@@ -1,4 +1,4 @@
-"""The command line: ``hookloop list``, ``hookloop info NAME``, ``hookloop demo``."""
+"""The command line: ``hookloop list``, ``info NAME``, ``demo``, and the commands of plugins."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hookloop import __version__, discovery
 from hookloop.discovery import Plugin
-from hookloop.errors import HookloopError
+from hookloop.errors import AmbiguousCallbackError, HookloopError
 
 if TYPE_CHECKING:
     from hookloop.describe import Description, Setting
     from hookloop.probe import Finding
 
 OK, DAMAGED, BROKEN = "ok", "damaged metadata", "broken"
+TOLD = {
+    "list": "show which callbacks are installed",
+    "info": "show what one callback does, and its settings",
+    "demo": "train on handwritten digits, with callbacks chosen by name",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,8 +37,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        asked = _parser(words).parse_args(words)
-        status: int = asked.run(asked)
+        brought = _brought(words)
+        if brought is not None:
+            status = int(brought(words[1:]) or 0)
+        else:
+            asked = _parser(words).parse_args(words)
+            status = int(asked.run(asked))
         sys.stdout.flush()
     except HookloopError as error:
         print(f"hookloop: {error}", file=sys.stderr)
@@ -54,12 +63,11 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"hookloop {__version__}")
     parser.set_defaults(run=lambda asked: _help(parser))
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    told = {
-        "list": "show which callbacks are installed",
-        "info": "show what one callback does, and its settings",
-        "demo": "train on handwritten digits, with callbacks chosen by name",
-    }
-    made = {name: commands.add_parser(name, help=t, description=t) for name, t in told.items()}
+    made = {name: commands.add_parser(name, help=t, description=t) for name, t in TOLD.items()}
+    if not words or words[0] not in TOLD:  # for the help, and for what an unknown word might mean
+        for owners in discovery.installed(discovery.COMMANDS).values():
+            who = " and ".join(plugin.distribution for plugin in owners)
+            commands.add_parser(owners[0].name, help=f"(of {who})")
     _list_options(made["list"])
     made["info"].add_argument("name", metavar="NAME", help="of the callback, as in: early_stopping")
     made["info"].add_argument("--json", action="store_true", help="print it as JSON")
@@ -69,6 +77,19 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
 
         demo.add_options(made["demo"])
     return parser
+
+
+def _brought(words: Sequence[str]) -> Callable[[Sequence[str]], int | None] | None:
+    """Import the command of a plugin that the first word names; None if it names none."""
+    if not words or words[0].startswith("-") or words[0] in TOLD:
+        return None
+    found = discovery.installed(discovery.COMMANDS)
+    owners = found.get(discovery.normalized(words[0]), ())
+    if len(owners) > 1:
+        who = " and ".join(plugin.distribution for plugin in owners)
+        message = f"The command {words[0]!r} is provided by {who}."
+        raise AmbiguousCallbackError(message, fix="uninstall one of them")
+    return owners[0].load("command") if owners else None
 
 
 def _help(parser: argparse.ArgumentParser) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor
 from torch.utils.data import (
@@ -24,6 +23,7 @@ from torch.utils.data import (
 
 from hookloop import rng
 from hookloop.errors import ArgumentError, DataError
+from hookloop.structures import as_tensor, is_arrays, leaves, map_structure, size_of, to_device
 
 DEFAULT_BATCH_SIZE = 32
 _PAIRS = (list, tuple)
@@ -349,79 +349,6 @@ def epoch_order(samples: int, seed: int, epoch: int) -> Tensor:
     """
     generator = torch.Generator().manual_seed(rng.mixed(seed, epoch))
     return torch.randperm(samples, generator=generator)
-
-
-def is_arrays(data: Any) -> bool:
-    """Tell whether data are arrays in memory: arrays, or tuples and mappings of them."""
-    if isinstance(data, Mapping):
-        return bool(data) and all(is_arrays(one) for one in data.values())
-    if isinstance(data, tuple):  # a list is one of batches, but for one inside: several inputs
-        parts = [part for one in data for part in (one if isinstance(one, list) else [one])]
-        return bool(parts) and all(is_arrays(one) for one in parts)
-    return _is_array(data)
-
-
-def _is_array(value: Any) -> bool:
-    return (isinstance(value, Tensor) or hasattr(value, "__array__")) and getattr(
-        value, "ndim", 0
-    ) > 0
-
-
-def as_tensor(value: Any) -> Tensor:
-    """Make a tensor of an array; NumPy's float64 becomes torch's default type, as in Keras."""
-    if isinstance(value, Tensor):
-        return value
-    array = numpy.asarray(value)
-    if array.dtype.kind not in "biufc":
-        message = f"An array holds {array.dtype}, which no tensor can."
-        raise DataError(message, fix="convert it to numbers first")
-    array = numpy.ascontiguousarray(array, array.dtype.newbyteorder("="))
-    tensor = torch.from_numpy(array if array.flags.writeable else array.copy())
-    return tensor.to(torch.get_default_dtype()) if tensor.dtype == torch.float64 else tensor
-
-
-def map_structure(value: Any, function: Callable[[Any], Any]) -> Any:
-    """Apply a function to every leaf of nested tuples, lists and mappings."""
-    if isinstance(value, Mapping):
-        return {key: map_structure(one, function) for key, one in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(map_structure(one, function) for one in value))
-    if isinstance(value, list | tuple):
-        return type(value)(map_structure(one, function) for one in value)
-    return function(value)
-
-
-def leaves(value: Any) -> Iterator[Any]:
-    """Give the leaves of nested tuples, lists and mappings."""
-    if isinstance(value, Mapping):
-        value = tuple(value.values())
-    if isinstance(value, list | tuple):
-        for one in value:
-            yield from leaves(one)
-    else:
-        yield value
-
-
-def to_device(value: Any, device: torch.device) -> Any:
-    """Move tensors and arrays of a structure to a device, without waiting; leave the rest."""
-    kind = type(value)
-    if kind is Tensor:
-        return value if value.device == device else value.to(device, non_blocking=True)
-    if kind is tuple and len(value) == 2:  # the usual batch, for speed
-        return to_device(value[0], device), to_device(value[1], device)
-    if isinstance(value, numpy.ndarray):
-        return as_tensor(value).to(device, non_blocking=True)
-    if isinstance(value, Mapping | list | tuple):
-        return map_structure(value, lambda leaf: to_device(leaf, device))
-    return value.to(device, non_blocking=True) if isinstance(value, Tensor) else value
-
-
-def size_of(inputs: Any) -> int:
-    """Count the samples of a batch: first dimension of its first tensor, 1 if it has none."""
-    if type(inputs) is Tensor:
-        return inputs.size(0) if inputs.ndim else 1
-    first = next(leaves(inputs), None)
-    return len(first) if isinstance(first, Tensor) and first.ndim else 1
 
 
 def _pair(item: Any) -> tuple[Any, Any]:

@@ -19,13 +19,15 @@ from hookloop.errors import (
 )
 
 GROUP = "hookloop.callbacks"
+#: Commands that plugins add to ``hookloop``: functions of the words after the command's name.
+COMMANDS = "hookloop.commands"
 #: Extras of core that are not callbacks.
 _NOT_CALLBACKS = ("testing", "demo", "plot", "keras", "all")
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """One entry point: a callback that is installed, and who owns it.
+    """One entry point: a callback or command that is installed, and who owns it.
 
     Attributes:
         name: What a user types.
@@ -39,8 +41,11 @@ class Plugin:
     version: str
     object: str
 
-    def load(self) -> Callable[..., Any]:
+    def load(self, kind: str = "callback") -> Callable[..., Any]:
         """Import the plugin.
+
+        Args:
+            kind: What it is, for the error.
 
         Returns:
             The class, or whatever callable makes the callback.
@@ -48,7 +53,7 @@ class Plugin:
         Raises:
             PluginImportError: If the import fails, naming the cause.
         """
-        who = f"The callback {self.name!r} of {self.distribution} {self.version} ({self.object})"
+        who = f"The {kind} {self.name!r} of {self.distribution} {self.version} ({self.object})"
         return import_object(self.object, who, f"pip install --upgrade {self.distribution}")
 
 
@@ -63,37 +68,42 @@ def canonical(distribution: str) -> str:
 
 
 @cache
-def installed() -> dict[str, tuple[Plugin, ...]]:
+def installed(group: str = GROUP) -> dict[str, tuple[Plugin, ...]]:
     """Scan what is installed, once a process, without importing any of it.
+
+    Args:
+        group: `GROUP` for callbacks, `COMMANDS` for commands.
 
     Returns:
         For each normalized name, the plugins of that name, one a distribution.
     """
     found: dict[str, dict[str, Plugin]] = {}
-    for plugin in _scan():
+    for plugin in _scan(group):
         owners = found.setdefault(normalized(plugin.name), {})
         owners.setdefault(canonical(plugin.distribution), plugin)
-    return {name: tuple(owners.values()) for name, owners in sorted(found.items())}
+    return {
+        name: tuple(owners[key] for key in sorted(owners)) for name, owners in sorted(found.items())
+    }
 
 
-def _scan() -> list[Plugin]:
+def _scan(group: str) -> list[Plugin]:
     from importlib import metadata  # 20 ms, and not needed by whoever passes instances
 
     plugins = []
     for distribution in metadata.distributions():
         try:
-            plugins += _plugins(distribution)
+            plugins += _plugins(distribution, group)
         except Exception:  # noqa: S112  # damaged beyond reading: matters to nobody else
             continue
     return plugins
 
 
-def _plugins(distribution: Any) -> list[Plugin]:
+def _plugins(distribution: Any, group: str) -> list[Plugin]:
     text = distribution.read_text("entry_points.txt")
-    if not text or GROUP not in text:
+    if not text or group not in text:
         return []
     name, version = _identity(distribution)
-    points = distribution.entry_points.select(group=GROUP)
+    points = distribution.entry_points.select(group=group)
     objects = [point.value.partition("[")[0].replace(" ", "") for point in points]
     return [Plugin(p.name, name, version, o) for p, o in zip(points, objects, strict=True)]
 
@@ -166,7 +176,9 @@ def _unknown(name: str, distribution: str | None) -> UnknownCallbackError:
     for ours in _ours():
         if normalized(ours) == normalized(name):
             message = f"The callback {name!r} is not installed; it is one of hookloop's own."
-            return UnknownCallbackError(message, fix=f"pip install hookloop-{ours}")
+            return UnknownCallbackError(
+                message, fix=f"pip install hookloop-{ours.replace('_', '-')}"
+            )
     message = (
         f"No callback {name!r}{of} is installed.{did_you_mean(name, {*names, *_ours()})} "
         f"Installed: {listed(names)}."
@@ -208,15 +220,19 @@ def import_object(path: str, who: str, upgrade: str | None = None) -> Callable[.
         PluginImportError: If the module cannot be imported or lacks the object.
         SelectionError: If the object makes no callbacks.
     """
+    import random
     from importlib import import_module
 
     module_name, _, attributes = path.partition(":")
+    drawn = random.getstate()  # rich, for one, draws a number while it is imported
     try:
         found: Any = import_module(module_name)
         for attribute in attributes.split("."):
             found = getattr(found, attribute)
     except (Exception, SystemExit) as error:
         raise _import_error(who, upgrade, error, module_name) from error
+    finally:
+        random.setstate(drawn)
     if not callable(found):
         message = f"{who} is a {type(found).__name__}, which cannot make a callback."
         raise SelectionError(message, fix="name a class, or a function that returns a callback")

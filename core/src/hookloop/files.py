@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
@@ -246,25 +246,36 @@ def delete(path: str | os.PathLike[str]) -> None:
     disk.delete(Path(path))
 
 
-def delete_folder(path: str | os.PathLike[str]) -> None:
+def delete_folder(path: str | os.PathLike[str], names: Collection[str] | None = None) -> None:
     """Delete a folder that `replace_folder` made: what its manifest names, and nothing else.
 
     A folder that holds anything else is kept, with what is not ours in it.
+
+    Args:
+        path: The folder.
+        names: What it was made of, where its manifest may be damaged.
     """
     folder = Path(path)
-    if any(folder.iterdir()):  # else somebody died after the last of these
-        for name in (*_manifest(folder), MANIFEST):
-            disk.delete(folder / name)
-    if not any(folder.iterdir()):
+    inside = {entry.name for entry in folder.iterdir()}
+    known = names if names is not None else _manifest(folder) if inside else ()
+    ours = {*known, MANIFEST} & inside  # so no name in a manifest leads out of the folder
+    if ours == inside:  # renamed first, so that nobody ever meets half of it
+        folder = _temporary(folder)
+        disk.replace(Path(path), folder)
+    for name in sorted(ours):
+        disk.delete(folder / name)
+    if ours == inside:
         disk.delete_folder(folder)
 
 
-def sweep(folder: str | os.PathLike[str], name: str = "*") -> list[Path]:
+def sweep(folder: str | os.PathLike[str], name: str = "*", *, locked: bool = False) -> list[Path]:
     """Delete temporary files that processes which are no more left behind.
 
     Args:
         folder: Where to look; not below it.
         name: Pattern of the names for which they stood in.
+        locked: Whether the caller holds the lock of the folder, so that all of them are left
+            over. In containers a dead process has the number of a living one, most of the time.
 
     Returns:
         What was deleted.
@@ -272,7 +283,7 @@ def sweep(folder: str | os.PathLike[str], name: str = "*") -> list[Path]:
     found = []
     for path in Path(folder).glob(f".{name}.*.tmp"):
         match = _TEMPORARY.fullmatch(path.name)
-        if match and not _is_alive(int(match["pid"])):
+        if match and (locked or not _is_alive(int(match["pid"]))):
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else disk.delete(path)
             found.append(path)
     return found
@@ -360,10 +371,20 @@ class Lock:
 
         atomic_write(self._holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
 
-    def release(self) -> None:
-        if self._lock.is_locked:
-            _try_delete(self._holder)
-            self._lock.release()
+    def release(self, *, delete: bool = False) -> None:
+        """Let go of the folder; does nothing if it is not held.
+
+        Args:
+            delete: Whether to delete the lock's own files, and the folder if nothing else is in it.
+        """
+        if not self._lock.is_locked:
+            return
+        _try_delete(self._holder)
+        if delete:  # while it is held: afterwards it may be somebody else's
+            _try_delete(Path(self._lock.lock_file))
+            with suppress(OSError):
+                disk.delete_folder(self.folder)
+        self._lock.release()
 
 
 # -- in the background ---------------------------------------------------------------

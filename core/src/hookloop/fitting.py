@@ -10,13 +10,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hookloop import rng
-from hookloop.data import Source, map_structure
+from hookloop.data import Source
 from hookloop.driver import Driver
 from hookloop.errors import DataError, StateError
 from hookloop.evaluation import Compute, evaluate
 from hookloop.logs import Logs
 from hookloop.loop import FEATURES, HOSTS, Loop
 from hookloop.objectives import Objective, check_loss
+from hookloop.structures import map_structure
 
 if TYPE_CHECKING:
     from hookloop.trainer import Trainer
@@ -86,6 +87,7 @@ class Fitting:
         self._checked = False
         self._resume: dict[str, Any] = {}
         self._random: Any = None
+        self._asked: tuple[int, Logs, bool] | None = None
 
     def run(self, first: int, epochs: int) -> None:
         """Train from one epoch to the last, unless somebody asks to stop."""
@@ -109,7 +111,7 @@ class Fitting:
         loop.message(f"The resumed run has ended already ({why}): nothing is left to train.")
 
     def _epoch(self, epoch: int, start: int) -> None:
-        loop = self.loop
+        loop, self._asked = self.loop, None
         self.objective.reset()
         if self.driver.registry.dispatch("on_batch_checkpoint") is not None:
             self._random = rng.capture()  # for data that have to be drawn again on resume
@@ -118,13 +120,25 @@ class Fitting:
         if not stopped:
             self._batches(epoch, start)
         if loop.ends_badly():
+            self._ask_again()
             return
         values = {} if stopped and not start else self.objective.results()
         if self.validation is not None and self.validates(epoch):
             evaluate(loop.model, self.compute_tests, self.tests, self.validation, self.driver)
             if loop.ends_badly():
+                self._ask_again()
                 return
         self.driver.epoch_end(values)
+
+    def _ask(self, index: int, logs: Logs) -> None:
+        """Let savers save, and remember whether they knew of a signal then."""
+        self._asked = (index, logs, self.loop.interrupted)
+        self.driver.batch_checkpoint(index, logs)
+
+    def _ask_again(self) -> None:
+        """Let savers save if a signal came after they were asked last: in validation, mostly."""
+        if self._asked is not None and self.loop.interrupted and not self._asked[2]:
+            self._ask(*self._asked[:2])
 
     def _batches(self, epoch: int, start: int) -> None:
         """Train on the batches of one epoch. The one long function: each line is the step."""
@@ -166,9 +180,10 @@ class Fitting:
             if end is not None:
                 end(loop, index, logs)
             loop.logs = epoch_logs
+            signalled = loop._signal is not None  # a later one is for the next batch's savers
             if saves and not done:
-                self.driver.batch_checkpoint(index, logs)
-            if loop.stop_training and (not done or loop._signal is None):
+                self._ask(index, logs)
+            if not done if signalled else loop.requests:
                 break  # on a signal only after the window, where the state can be saved
         self._after_batches(index, done, window, logs)
 
@@ -207,7 +222,7 @@ class Fitting:
                 if parameter.grad is not None:
                     parameter.grad.mul_(window / done)
         self._step(optimizer, self.driver.registry.dispatch("on_before_optimizer_step"), logs)
-        self.driver.batch_checkpoint(index, logs)
+        self._ask(index, logs)
 
     def state(self) -> dict[str, Any]:
         """What only a trainer knows of the run: seed, data position, metrics of the open epoch."""

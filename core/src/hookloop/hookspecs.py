@@ -161,7 +161,9 @@ def on_batch_checkpoint(loop: Loop, batch: int, logs: Logs) -> None:
     When: after every callback's ``on_train_batch_end``, before the next batch is drawn. Only here
     and in ``on_epoch_checkpoint`` may ``loop.state_dict()`` be taken.
 
-    How often: once an optimizer step: not while an accumulation window is open.
+    How often: once an optimizer step: not while an accumulation window is open. Once more for the
+    same batch if a signal ends the run before the end of its epoch, in validation for example:
+    ``loop.interrupted`` is true then.
 
     Args:
         loop: The running loop.

@@ -205,6 +205,11 @@ class Loop:
             self.stop("stop_training was set")
 
     @property
+    def interrupted(self) -> bool:
+        """Whether a signal has asked the run to end: savers save what they have at once."""
+        return self._signal is not None
+
+    @property
     def stop_reason(self) -> str | None:
         """Why the run was asked to stop, all reasons joined; None if nobody asked."""
         reasons = [reason for reason, _ in self.stops()]

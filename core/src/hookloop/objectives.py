@@ -157,12 +157,11 @@ class Objective:
                 metric.update(*_both(outputs, targets, output))
 
     def results(self) -> dict[str, Any]:
-        """Give what the accumulating metrics have gathered, and start them anew."""
-        found = {}
-        for key, _, metric in self.accumulating:
-            found[key] = metric.compute()
-            metric.reset()
-        return found
+        """Give what the accumulating metrics have gathered, which stays there for `reset`.
+
+        A state that is saved during validation still belongs to the epoch.
+        """
+        return {key: metric.compute() for key, _, metric in self.accumulating}
 
     def reset(self) -> None:
         for _, _, metric in self.accumulating:

@@ -201,7 +201,8 @@ class Registry:
         hook = chain[0].hook
         lines = [f"def {hook}({', '.join(self.hooks[hook])}):"]
         for implementation in chain:
-            self._namespace[implementation.key] = implementation.function
+            # What is there already stays: it may have been turned off since.
+            self._namespace.setdefault(implementation.key, implementation.function)
             lines += [f"    {line}" for line in self._lines(implementation, results=results)]
         scope: dict[str, Any] = {}
         exec("\n".join(lines), self._namespace, scope)  # noqa: S102
@@ -239,6 +240,8 @@ class Registry:
             self._disable(index, hook, loop, error)
         elif hook in PAIRS:
             self._closing.append(error)
+            if hook == "on_train_end":  # those who come later clean nothing up
+                loop.outcome = "failed" if isinstance(error, Exception) else "interrupted"
         else:
             raise error
 

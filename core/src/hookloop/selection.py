@@ -10,7 +10,7 @@ from typing import Any
 
 from hookloop import discovery
 from hookloop.annotations import accepts, is_text
-from hookloop.callback import Callback, constructor
+from hookloop.callback import Callback, constructor, discreet
 from hookloop.errors import HookloopError, SelectionError, SettingError, did_you_mean, listed
 
 _SETTING = re.compile(r"[A-Za-z_]\w*=")
@@ -180,7 +180,7 @@ def _make(reference: str, settings: dict[str, Any]) -> Any:
     name = settings.pop("name", None) if "name" not in parameters else None
     _check(who, parameters, settings)
     read = {key: _convert(value, parameters.get(key)) for key, value in settings.items()}
-    _check_types(who, parameters, read)
+    _check_types(who, parameters, read, discreet(factory, read))
     callback = _instance(_call(factory, who, read))
     if name is not None:
         callback.name = str(name)
@@ -218,7 +218,8 @@ def _call(factory: Callable[..., Any], who: str, settings: dict[str, Any]) -> An
     except HookloopError:
         raise
     except (TypeError, ValueError) as error:
-        written = listed(f"{key}={value!r}" for key, value in settings.items())
+        shown = discreet(factory, settings)
+        written = listed(f"{key}={value!r}" for key, value in shown.items())
         message = f"{who} refused its settings ({written}): {error}"
         raise SettingError(message, fix=f"see: hookloop info {who}") from error
 
@@ -239,14 +240,17 @@ def _check(who: str, parameters: Mapping[str, inspect.Parameter], given: Mapping
 
 
 def _check_types(
-    who: str, parameters: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
+    who: str,
+    parameters: Mapping[str, inspect.Parameter],
+    given: Mapping[str, Any],
+    shown: Mapping[str, Any],
 ) -> None:
     for key, value in given.items():
         annotation = parameters[key].annotation if key in parameters else inspect.Parameter.empty
         if annotation is inspect.Parameter.empty or accepts(annotation, value):
             continue
         wanted = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-        message = f"{who}: {key}={value!r} is a {type(value).__name__}, not {wanted}."
+        message = f"{who}: {key}={shown[key]!r} is a {type(value).__name__}, not {wanted}."
         raise SettingError(message, fix=f"pass {key} as {wanted}")
 
 

@@ -22,7 +22,7 @@ from hookloop.checks import (
     validation_epochs,
     warn_foreign,
 )
-from hookloop.data import Source, is_arrays, make_source, split
+from hookloop.data import Source, make_source, split
 from hookloop.defaults import Verbose, is_history, with_bar, with_defaults
 from hookloop.driver import Driver
 from hookloop.errors import ArgumentError
@@ -34,6 +34,7 @@ from hookloop.models import Compiled, best_device, caller, unwrapped
 from hookloop.objectives import Objective, foreign_parameters, make_optimizer
 from hookloop.registry import Policy
 from hookloop.selection import load_callbacks, named
+from hookloop.structures import is_arrays
 
 
 class Trainer:

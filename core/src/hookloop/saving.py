@@ -1,0 +1,231 @@
+"""For callbacks that save: when it is time, and a copy to write while training goes on."""
+
+from __future__ import annotations
+
+import re
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hookloop.errors import SettingError, StateError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_WORDS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
+#: Each unit's singular and plural: what is counted, and how many of it one is.
+_UNITS = {
+    **dict.fromkeys(("epoch", "epochs"), ("epochs", 1)),
+    **dict.fromkeys(("batch", "batches"), ("batches", 1)),
+    **dict.fromkeys(("step", "steps"), ("steps", 1)),
+    **dict.fromkeys(("s", "sec", "second", "seconds"), ("seconds", 1)),
+    **dict.fromkeys(("min", "minute", "minutes"), ("seconds", 60)),
+    **dict.fromkeys(("h", "hour", "hours"), ("seconds", 3600)),
+}
+_FIX = "save_freq='epoch', a number of batches, or words: '2 epochs', '500 steps', '10 min'"
+
+
+def read_frequency(
+    save_freq: int | str, period: int | None = None, *, who: str
+) -> tuple[float, str]:
+    """Read how often to save.
+
+    Args:
+        save_freq: ``"epoch"``, a number of batches, or a number with a unit.
+        period: The older name: every so many epochs.
+        who: The callback that asks, for errors.
+
+    Returns:
+        How many, of ``"epochs"``, ``"batches"`` (micro-batches), ``"steps"`` (of the optimizer)
+        or ``"seconds"``.
+
+    Raises:
+        SettingError: If it cannot be read, or is not positive.
+    """
+    if period is not None:
+        _refuse_unless_positive(who, "period", period, "period=N, in epochs")
+        if save_freq != "epoch":
+            message = f"{who}: both period={period} and save_freq={save_freq!r} are set."
+            raise SettingError(
+                message, fix=f"leave period out, or write save_freq='{period} epochs'"
+            )
+        return period, "epochs"
+    if save_freq == "epoch":
+        return 1, "epochs"
+    if isinstance(save_freq, str):
+        return _read_words(save_freq, who)
+    _refuse_unless_positive(who, "save_freq", save_freq, _FIX)
+    return save_freq, "batches"
+
+
+def _refuse_unless_positive(who: str, name: str, value: Any, fix: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        message = f"{who}: {name}={value!r} is no positive whole number."
+        raise SettingError(message, fix=fix)
+
+
+def _read_words(text: str, who: str) -> tuple[float, str]:
+    found = _WORDS.fullmatch(text)
+    if found is None:
+        raise SettingError(f"{who}: save_freq={text!r} cannot be read.", fix=_FIX)
+    amount, word = float(found[1]), found[2].lower()
+    if word not in _UNITS:
+        guess = did_you_mean(word, _UNITS)
+        raise SettingError(f"{who}: save_freq={text!r}: no unit.{guess}", fix=_FIX)
+    unit, worth = _UNITS[word]
+    if amount <= 0 or (unit != "seconds" and not amount.is_integer()):
+        message = f"{who}: save_freq={text!r} is no positive number of {unit}."
+        raise SettingError(message, fix=_FIX)
+    return amount * worth, unit
+
+
+@dataclass
+class Trigger:
+    """Counts since the last time, and says when it is time again. Knows nothing of a loop.
+
+    Attributes:
+        amount: How many of the unit lie between two times.
+        unit: ``"epochs"``, ``"batches"``, ``"steps"`` or ``"seconds"``.
+        clock: Gives the time, in seconds.
+        since: Epochs or batches since the last time.
+        batch: Index of the last batch seen in this epoch; -1 before its first.
+        step: Optimizer step of the last time.
+        began: Clock at the last time; None before the run.
+    """
+
+    amount: float
+    unit: str
+    clock: Callable[[], float]
+    since: int = 0
+    batch: int = -1
+    step: int = 0
+    began: float | None = None
+
+    def start(self, step: int, batch: int = 0) -> None:
+        """Begin to count, at the start of a run.
+
+        Args:
+            step: Optimizer steps so far.
+            batch: Index of the batch that comes next in its epoch.
+        """
+        self.since, self.batch, self.step, self.began = 0, batch - 1, step, self.clock()
+
+    def epoch_is_due(self) -> bool:
+        """Count an epoch, and tell whether it is time."""
+        self.batch = -1
+        if self.unit == "epochs":
+            self.since += 1
+            return self._is_due(self.since)
+        return self.unit == "seconds" and self._is_due(self._elapsed())
+
+    def batch_is_due(self, batch: int, step: int) -> bool:
+        """Count a batch, and tell whether it is time.
+
+        Args:
+            batch: Index of the micro-batch in its epoch. With gradient accumulation it jumps by
+                the length of a window; all batches of the window count. The same one again, as
+                after a signal, does not.
+            step: Optimizer steps of the whole run.
+        """
+        if self.unit == "batches":
+            self.since += batch - self.batch if batch >= self.batch else batch + 1
+            self.batch = batch
+            return self._is_due(self.since)
+        if self.unit == "steps":
+            due = self._is_due(step - self.step)
+            self.step = step if due else self.step
+            return due
+        return self.unit == "seconds" and self._is_due(self._elapsed())
+
+    def _is_due(self, count: float) -> bool:
+        if count < self.amount:
+            return False
+        self.since = 0
+        if self.unit == "seconds":
+            self.began = self.clock()
+        return True
+
+    def _elapsed(self) -> float:
+        return 0.0 if self.began is None else self.clock() - self.began
+
+    def state_dict(self) -> dict[str, Any]:
+        elapsed = self._elapsed() if self.unit == "seconds" else 0.0
+        return {"since": self.since, "batch": self.batch, "step": self.step, "elapsed": elapsed}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.since, self.batch = int(state["since"]), int(state["batch"])
+        self.step, self.began = int(state["step"]), self.clock() - float(state["elapsed"])
+
+
+class Snapshot:
+    """Copies plain data and tensors to the CPU, from the second time on into the same memory.
+
+    Fresh memory costs more than the copying itself (every page of it is a page fault), so the
+    memory of the last copy is used again wherever a tensor of the same shape comes. Hence a copy
+    must have been written before the next one is made.
+
+    Args:
+        own: Whether tensors get memory of their own. Without, those on the CPU stay as they are:
+            enough for whoever writes them before training goes on.
+    """
+
+    def __init__(self, *, own: bool) -> None:
+        self._own = own
+        self._kept: dict[str, Tensor] = {}
+        self._taken: dict[str, Tensor] = {}
+        self._shared: dict[Any, Tensor] = {}
+
+    def copy(self, state: Any) -> Any:
+        """Copy a state.
+
+        Args:
+            state: Numbers, text, None, lists, tuples, dicts, and tensors of any device.
+
+        Raises:
+            StateError: If it holds anything else, with the place of it: such a file could not be
+                loaded again.
+        """
+        self._taken, self._shared = {}, {}
+        try:
+            copied = self._copy(state, "state")
+            self._kept = self._taken
+        finally:
+            self._taken, self._shared = {}, {}
+        return copied
+
+    def _copy(self, value: Any, path: str) -> Any:
+        if hasattr(value, "detach"):
+            return self._tensor(value.detach(), path)
+        if type(value) in (dict, OrderedDict):
+            copied = type(value)((key, self._copy(v, f"{path}/{key}")) for key, v in value.items())
+            if hasattr(value, "_metadata"):  # the versions of a module's parts
+                copied._metadata = value._metadata
+            return copied
+        if type(value) in (list, tuple):
+            return type(value)(self._copy(v, f"{path}/{i}") for i, v in enumerate(value))
+        if type(value) in (type(None), bool, int, float, str, bytes):
+            return value
+        for plain in (int, float, str):  # subclasses, such as numpy.float64, lose nothing
+            if isinstance(value, plain):
+                return plain(value)
+        message = f"The state holds a {type(value).__name__} at {path}."
+        raise StateError(message, fix="keep numbers, text, None, lists, dicts and tensors in it")
+
+    def _tensor(self, value: Tensor, path: str) -> Tensor:
+        import torch
+
+        if not self._own:
+            return value.cpu()
+        if type(value) is not torch.Tensor or value.layout is not torch.strided:
+            return value.to("cpu", copy=True)
+        key = (value.device, value.data_ptr(), value.dtype, value.shape, value.stride())
+        if value.numel() and key in self._shared:  # tied weights stay tied, and are written once
+            return self._shared[key]
+        kept = self._kept.get(path)
+        if kept is not None and kept.shape == value.shape and kept.dtype == value.dtype:
+            kept.copy_(value)
+        else:
+            kept = value.to("cpu", copy=True)
+        self._taken[path] = self._shared[key] = kept
+        return kept
