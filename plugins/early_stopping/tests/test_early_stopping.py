@@ -8,7 +8,7 @@ import torch
 from hookloop_early_stopping import EarlyStopping
 
 from hookloop import CallbackList, Trainer, load
-from hookloop.errors import MonitorError, SettingError
+from hookloop.errors import CapabilityError, MonitorError, SettingError
 
 
 def drive(callback: EarlyStopping, values: list[float | None], name: str = "val_loss"):
@@ -121,7 +121,7 @@ def test_a_metric_that_never_comes_is_said_again_at_the_end():
         drive(EarlyStopping(monitor="val_los", mode="min"), [1.0, 2.0])
     assert [str(one.message).partition("\n")[0] for one in said] == [
         "early_stopping: 'val_los' was not reported at the end of this epoch, which does not "
-        "count; reported: val_loss.",
+        "count; reported: val_loss. Did you mean 'val_loss'?",
         "early_stopping: 'val_los' was never reported in this run, so it decided nothing.",
     ]
 
@@ -229,3 +229,14 @@ def test_it_is_chosen_by_name_with_settings():
     """As text, with what Keras calls its arguments."""
     callback = load("EarlyStopping:patience=3,mode=max,restore_best_weights=true")
     assert (callback.patience, callback.restore_best_weights) == (3, True)
+
+
+def test_restoring_weights_needs_a_model_from_the_start():
+    """A loop without one is refused before its first epoch."""
+    callbacks = CallbackList([EarlyStopping(restore_best_weights=True)], model=None)
+    with pytest.raises(CapabilityError) as refused:
+        callbacks.on_train_begin()
+    assert str(refused.value) == (
+        "early_stopping restores weights, and CallbackList was given no model.\n"
+        "fix: pass model=, or restore_best_weights=False"
+    )

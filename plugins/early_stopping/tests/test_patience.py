@@ -92,3 +92,13 @@ def test_the_best_epoch_is_that_of_the_best_value():
     for epoch, value in enumerate([3.0, 1.0, 2.0]):
         count.step(monitor, epoch, value, patience=5, baseline=0.1)
     assert (count.best_epoch, monitor.best, count.wait) == (1, 1.0, 3)
+
+
+def test_the_best_epoch_is_the_first_where_nothing_is_better():
+    """Its weights are what there is to restore; the first monitored one need not be epoch 0."""
+    monitor = Monitor("loss", mode="min")
+    monitor.start()
+    count = Patience()
+    for epoch, value in enumerate([float("nan"), float("nan")], start=3):
+        count.step(monitor, epoch, value, patience=5, baseline=None)
+    assert (count.best_epoch, monitor.best, count.wait) == (3, None, 2)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from hookloop import Callback
-from hookloop.errors import SettingError
+from hookloop.errors import CapabilityError, SettingError
 from hookloop.monitor import Monitor
 from hookloop_early_stopping._patience import Patience
 
@@ -96,8 +96,12 @@ class EarlyStopping(Callback):
         return self._patience.wait
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
+        model: object | None = self.model
+        if self.restore_best_weights and model is None:
+            message = f"early_stopping restores weights, and {self.loop.host} was given no model."
+            raise CapabilityError(message, fix="pass model=, or restore_best_weights=False")
         self._reset()
-        self._monitor.start(self.loop.metrics)
+        self._monitor.start(self.loop.metrics, self.loop.reported())
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         value = self._monitor.value(logs or {})
@@ -118,7 +122,7 @@ class EarlyStopping(Callback):
         if self.stopped_epoch and self.verbose:
             self.loop.message(f"Epoch {self.stopped_epoch + 1}: early stopping")
         wanted = self.restore == "always" or self.stopped_epoch > 0
-        if self.best_weights is not None and wanted and self.model is not None:
+        if self.best_weights is not None and wanted:
             if self.verbose:
                 self.loop.message(
                     "Restoring model weights from the end of the best epoch: "

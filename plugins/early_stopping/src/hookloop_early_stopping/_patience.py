@@ -44,11 +44,11 @@ class Patience:
         first, self.seen = not self.seen, True
         self.wait += 1
         improved = monitor.improved(value)
-        if improved:
+        if improved or first:  # of a first NaN the weights are kept, for want of better ones
             self.best_epoch = epoch
-            if baseline is None or monitor.beats(value, baseline):
-                self.wait = 0
-                return True, False
+        if improved and (baseline is None or monitor.beats(value, baseline)):
+            self.wait = 0
+            return True, False
         return improved, self.wait >= patience and not first
 
     def state_dict(self) -> dict[str, Any]:

@@ -13,14 +13,13 @@ from typing import Any, ClassVar, Literal
 from hookloop import Callback, Logs, files
 from hookloop.errors import HookloopError
 from hookloop.monitor import Monitor
+from hookloop.saving import Snapshot, Trigger, read_frequency
 from hookloop.templates import PathTemplate
 from hookloop_model_checkpoint import _checks, _file
 from hookloop_model_checkpoint import hookspecs as _hookspecs
 from hookloop_model_checkpoint._file import shown
 from hookloop_model_checkpoint._keep import Kept
 from hookloop_model_checkpoint._saving import Saving, begin
-from hookloop_model_checkpoint._snapshot import Snapshot
-from hookloop_model_checkpoint._trigger import Trigger, read_frequency
 
 __all__ = ["ModelCheckpoint"]
 __version__ = "0.1.0"
@@ -94,7 +93,7 @@ class ModelCheckpoint(Callback):
         self.keep_best = keep_best
         self.async_save = async_save
         self.on_save_error = on_save_error
-        amount, unit = read_frequency(save_freq, period)
+        amount, unit = read_frequency(save_freq, period, who="model_checkpoint")
         self._template = template = PathTemplate(self.filepath)
         self._one_path = None if template.fields else template.format({}, self._say_missing)
         _checks.refuse_tensorflow(options=options, load_weights_on_restart=load_weights_on_restart)
@@ -125,7 +124,7 @@ class ModelCheckpoint(Callback):
         _checks.refuse_host(self.loop, who, weights_only=self.save_weights_only)
         self._reset()
         if self._compares:
-            self._monitor.start(self.loop.metrics)
+            self._monitor.start(self.loop.metrics, self.loop.reported())
         self._trigger.start(self.loop.step)
         _checks.refuse_folder(self._one_path or self.filepath)
         files.prepare(self._one_path or self.filepath, self.loop, who)
@@ -241,8 +240,7 @@ class ModelCheckpoint(Callback):
     # -- before the run ------------------------------------------------------------------------
 
     def _own_name(self) -> str:
-        names = (name for name, callback in self.loop.callbacks.items() if callback is self)
-        return next(names, "model_checkpoint")
+        return self.loop.name_of(self)
 
     def _heed_older_file(self) -> None:
         """Take the best value from the file that is there already, so that no worse replaces it.

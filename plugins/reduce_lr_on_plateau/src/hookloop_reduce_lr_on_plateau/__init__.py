@@ -98,7 +98,8 @@ class ReduceLROnPlateau(Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._plateau = Plateau()
         self._at_floor = False
-        self._monitor.start(self.loop.metrics)
+        reported = self.loop.reported()
+        self._monitor.start(self.loop.metrics, reported and [*reported, "lr"])
         _ = self.loop.lr  # a loop without an optimizer is refused now, not after an epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -116,7 +117,7 @@ class ReduceLROnPlateau(Callback):
     def _reduce(self, epoch: int) -> None:
         rate = reduced(self.loop.lr, self.factor, self.min_lr)
         if rate is not None:
-            self.loop.set_lr(rate, by=_WHO)
+            self.loop.set_lr(rate, by=_WHO, relative=True)
             self._at_floor = False
             if self.verbose:
                 self._say(epoch, f"reducing learning rate to {rate:.6g}.")

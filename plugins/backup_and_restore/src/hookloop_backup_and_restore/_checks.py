@@ -1,0 +1,59 @@
+"""What is refused: settings that make no sense, and states that cannot be used."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from hookloop.errors import SettingError, StateError
+
+
+def folder(backup_dir: str | os.PathLike[str]) -> Path:
+    """Give the folder as a path.
+
+    Raises:
+        SettingError: If the name is empty, or none.
+    """
+    if not isinstance(backup_dir, str | os.PathLike) or not os.fspath(backup_dir).strip():
+        message = f"backup_and_restore: backup_dir={backup_dir!r} is no name of a folder."
+        raise SettingError(message, fix="backup_dir='runs/backup', for example")
+    return Path(backup_dir)
+
+
+def on_signals(save_on_signals: bool, save_before_preemption: bool | None) -> bool:
+    """Tell whether signals save: under the newer or the older name of the setting."""
+    if save_before_preemption is None:
+        return save_on_signals
+    if save_before_preemption and not save_on_signals:
+        message = "backup_and_restore: save_before_preemption=True and save_on_signals=False."
+        raise SettingError(message, fix="leave the first, which is the older name, out")
+    return save_before_preemption
+
+
+def check_settings(keep: Any, on_save_error: Any, *, double: bool) -> None:
+    """Refuse settings that make no sense, alone or together."""
+    if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
+        message = f"backup_and_restore: keep={keep!r} is no positive whole number."
+        raise SettingError(message, fix="keep=2 or more; with 1 there is none to fall back to")
+    if double and keep < 2:
+        message = f"backup_and_restore: double_checkpoint=True, but keep={keep}."
+        raise SettingError(message, fix="keep=2 or more, or leave double_checkpoint out")
+    if on_save_error not in ("raise", "warn"):
+        message = f"backup_and_restore: on_save_error={on_save_error!r} is not offered."
+        raise SettingError(message, fix="on_save_error='raise' or on_save_error='warn'")
+
+
+def nothing_intact(who: str, where: Path, damaged: Mapping[Path, str]) -> StateError:
+    """Make the error for a folder of which every state is damaged."""
+    reasons = "".join(f"\n  {reason}" for reason in damaged.values())
+    message = f"{who}: no state in {where} is intact, so the run cannot go on:{reasons}"
+    return StateError(message, fix=f"put an intact one there; to begin afresh, move {where} away")
+
+
+def of_another_run(who: str, path: Path | None, where: Path, error: StateError) -> StateError:
+    """Make the error for a state that does not fit the run."""
+    reason = str(error).partition("\nfix: ")[0]
+    fix = f"{error.fix}; to begin afresh, move {where} away, or pass another backup_dir="
+    return StateError(f"{who}: this run cannot go on from {path}. {reason}", fix=fix)
