@@ -5,6 +5,7 @@
 #   make check   ruff, mypy strict, the architecture test
 #   make wheels  build every distribution into wheels/
 #   make bench   the step of fit beside the same loop by hand
+#   make parity  give Keras's own callbacks the sequences that ours are tested with
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -16,7 +17,7 @@ MANIFESTS := core/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 # xdist: one worker a core, each with one thread, or they wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: venv demo test check wheels bench clean
+.PHONY: venv demo test check wheels bench parity clean
 
 venv: $(VENV)/installed
 
@@ -52,5 +53,17 @@ wheels: venv
 bench: venv
 	$(BIN)/python benchmarks/step.py
 
+# Keras lives in an environment of its own; what it decides is committed under parity/results/, so
+# that no test needs it.
+.venv-parity/installed: constraints.txt parity/requirements.txt
+	test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
+	.venv-parity/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-r parity/requirements.txt
+	touch $@
+
+parity: .venv-parity/installed venv
+	.venv-parity/bin/python parity/drive.py
+	$(BIN)/python -m pytest -q tests/test_parity.py
+
 clean:
-	rm -rf $(VENV) wheels build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-parity wheels build .pytest_cache .mypy_cache .ruff_cache
