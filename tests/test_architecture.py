@@ -25,12 +25,14 @@ LOW = {"errors", "logs", "monitor", "hookspecs", "files"}
 LOW_MAY_IMPORT = {"errors", "logs"}
 #: What is not the contract part: the trainer and what belongs to it, and the tools around it.
 BEYOND = (
-    "trainer fitting data structures evaluation objectives models checks defaults lines signals "
-    "curves attached testing cli demo describe probe"
+    "trainer fitting data structures evaluation objectives optimizers models checks defaults lines "
+    "signals tables curves attached testing cli demo describe probe"
 ).split()
 MODULE_LINES, FUNCTION_LINES = 300, 40
-#: What the contract part was meant to be, and what it may not exceed meanwhile.
-CONTRACT_LINES, CONTRACT_LINES_NOW = 1500, 2800
+#: What the author of a callback has to know, and how many lines of code that may have.
+AUTHORS_PART, AUTHORS_LINES = ("hookspecs", "callback", "logs", "monitor", "loop"), 600
+#: The design wished for 1,500; docs/decisions/0003 says what became of that, and why.
+CONTRACT_LINES = 2950
 #: Each with the reason why it is one.
 LONG_FUNCTIONS = {"fitting.py:Fitting._batches": "the step, line by line: a call each would cost"}
 LONG_MODULES = {"hookspecs.py": "the contract in prose"}
@@ -210,10 +212,16 @@ def contract_part(root: Path) -> list[Path]:
     ]
 
 
-def contract_part_is_short(root: Path, limit: int = CONTRACT_LINES_NOW) -> Iterator[str]:
+def contract_part_is_short(root: Path) -> Iterator[str]:
     lines = sum(map(code_lines, contract_part(root)))
-    if lines >= limit:
-        yield f"the contract part has {lines} lines of code, not under {limit}"
+    if lines > CONTRACT_LINES:
+        yield f"the contract part has {lines} lines of code, more than {CONTRACT_LINES}"
+
+
+def what_an_author_has_to_know_is_short(root: Path) -> Iterator[str]:
+    lines = sum(code_lines(root / CORE / f"{name}.py") for name in AUTHORS_PART)
+    if lines > AUTHORS_LINES:
+        yield f"{', '.join(AUTHORS_PART)} have {lines} lines of code, more than {AUTHORS_LINES}"
 
 
 def modules_are_short(root: Path) -> Iterator[str]:
@@ -272,6 +280,7 @@ RULES: list[Rule] = [
     only_discovery_reads_entry_points,
     only_files_replaces_or_deletes,
     contract_part_is_short,
+    what_an_author_has_to_know_is_short,
     modules_are_short,
     functions_are_short,
     extras_are_the_plugins,
@@ -284,12 +293,6 @@ only_registry_has_a_plugin_manager.__name__ = "only_registry_has_a_plugin_manage
 def test_the_sources_keep_the_rule(rule: Rule) -> None:
     """The sentence says where it is broken."""
     assert list(rule(ROOT)) == []
-
-
-@pytest.mark.xfail(reason="about 2,700 lines as they are counted here", strict=True)
-def test_the_contract_part_is_as_short_as_it_was_meant_to_be() -> None:
-    """Under 1,500 lines of code, without blank lines, comments and docstrings."""
-    assert list(contract_part_is_short(ROOT, CONTRACT_LINES)) == []
 
 
 def test_the_exceptions_are_still_needed() -> None:
@@ -368,6 +371,11 @@ PLANTED: dict[str, tuple[Rule, str, str]] = {
     "Path.unlink": (only_files_replaces_or_deletes, f"{CORE}/history.py", "path.unlink()\n"),
     "Path.replace": (only_files_replaces_or_deletes, f"{CORE}/history.py", "path.replace(other)\n"),
     "thick contract": (contract_part_is_short, f"{CORE}/more.py", "print()\n" * 1500),
+    "much to know": (
+        what_an_author_has_to_know_is_short,
+        f"{CORE}/monitor.py",
+        "print()\n" * 200,
+    ),
     "long module": (modules_are_short, f"{CORE}/lines.py", "print()\n" * 301),
     "long function": (functions_are_short, f"{PLUGIN}/__init__.py", LONG),
     "plugin without an extra": (

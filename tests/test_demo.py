@@ -152,6 +152,35 @@ def test_callbacks_can_be_chosen(tmp_path: Path, here: Callable[..., Shown]) -> 
     assert "To load the model again" not in done.stdout
 
 
+def test_the_callbacks_fit_a_terminal_of_80_columns(
+    here: Callable[..., Shown], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There their distributions are left out."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    done = here("--epochs", "1", "--no-callback", "progbar_logger")
+    lines = paragraph(done.stdout, "Callbacks in force:")
+    assert max(map(len, lines)) <= 80
+    assert lines[2].split() == [
+        "model_checkpoint",
+        "filepath=runs/digits/best.pt",
+        "save_best_only=True",
+    ]
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_shown(
+    tmp_path: Path, here: Callable[..., Shown]
+) -> None:
+    """Not below the table of what would have been done."""
+    (tmp_path / "file").write_text("")
+    done = here("--epochs", "1", "--out", "file/runs")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "hookloop: file/runs/curves.png cannot be written: Not a directory.\n"
+        "fix: choose a folder: a part of the path is a file\n"
+    )
+
+
 def test_without_the_bar_no_epoch_is_shown(here: Callable[..., Shown]) -> None:
     """It was left out, so nothing takes its place."""
     done = here("--epochs", "1", "--no-callback", "progbar_logger")
@@ -175,7 +204,7 @@ def test_the_same_seed_gives_the_same_numbers(
         (["--seed", "-1"], "--seed=-1 makes no sense."),
         (["--no-callback", "nothing"], "--no-callback nothing: there is no such callback"),
         (["--callback", "erly_stopping"], "Did you mean 'early_stopping'?"),
-        (["--callbacks-from", "none.toml"], "none.toml cannot be read"),
+        (["--callbacks-from", "none.toml"], "There is no file none.toml."),
     ],
     ids=["epochs", "seed", "no-callback", "callback", "file"],
 )

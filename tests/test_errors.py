@@ -193,6 +193,24 @@ CHOOSING: dict[str, tuple[Any, str]] = {
         {"ema": 3},
         'The settings of \'ema\' are 3, not names with values.\nfix: {"ema": {"setting": value}}',
     ),
+    "settings beside the name": (
+        {"name": "ema", "decay": 0.5},
+        "The settings of 'name' are 'ema', not names with values."
+        '\nfix: {"ema": {"decay": 0.5}}',
+    ),
+    "pair with a number": (
+        ("ema", 0.5),
+        'The pair (\'ema\', 0.5) needs a mapping after the name.\nfix: ("ema", {"setting": value})',
+    ),
+    "pair with a number in a list": (
+        [("ema", 0.5)],
+        'The pair (\'ema\', 0.5) needs a mapping after the name.\nfix: ("ema", {"setting": value})',
+    ),
+    "class after a dot": (
+        "__main__.NB",
+        f"No callback '__main__.NB' is installed. {INSTALLED}"
+        '\nfix: write "__main__:NB" for the class NB of the module __main__',
+    ),
     "settings without names": (
         ("ema", {1: 2}),
         "The settings of 'ema' are {1: 2}, not names with values."
@@ -296,6 +314,14 @@ WRITING: dict[str, tuple[Any, str]] = {
         sub(epoch_end=hookimpl(plain)),
         f"mine: epoch_end is no hook. Did you mean 'on_epoch_end'?\nfix: {SPELL}",
     ),
+    "no self": (
+        sub(on_epoch_end=lambda epoch, logs: None),
+        "mine: Mine.on_epoch_end does not take self.\nfix: def on_epoch_end(self, ...)",
+    ),
+    "no self and nothing else": (
+        sub(on_train_begin=lambda: None),
+        "mine: Mine.on_train_begin does not take self.\nfix: def on_train_begin(self, ...)",
+    ),
     "unknown argument": (
         sub(on_epoch_end=lambda self, epok: None),
         "mine: Mine.on_epoch_end asks for 'epok', which on_epoch_end does not have. Did you mean "
@@ -309,7 +335,7 @@ WRITING: dict[str, tuple[Any, str]] = {
     "unknown keyword-only argument": (
         sub(on_train_begin=lambda self, *, epoch=0: None),
         "mine: Mine.on_train_begin asks for 'epoch', which on_train_begin does not have."
-        "\nfix: take any of: loop, logs",
+        "\nfix: take any of: loop, logs, or read self.loop.epoch",
     ),
     "only *args": (
         sub(on_epoch_end=lambda self, *args: None),

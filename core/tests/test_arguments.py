@@ -96,31 +96,48 @@ def test_removing_what_is_not_there_is_an_error() -> None:
     )
 
 
+def test_the_help_says_that_a_callback_is_replaced_with_its_settings(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever changes one setting has to write the others again."""
+    with pytest.raises(SystemExit):
+        chosen("--help")
+    assert (
+        "use this callback; one of the same name is replaced as a whole, its settings too; "
+        "+NAME adds a second one" in " ".join(capsys.readouterr().out.split())
+    )
+
+
 TABLES = 'fix: write [[callbacks]] tables: name = "early_stopping", and its settings'
 
 
 @pytest.mark.parametrize(
     ("content", "text"),
     [
-        (None, "cannot be read: "),
         ("[[callbacks", "cannot be read: "),
         ("callbacks = 3", "`callbacks` is no list of tables."),
         ("callbacks = ['a']", "`callbacks` is no list of tables."),
         ("[[callbacks]]\npatience = 3", "a table of `callbacks` has no name."),
     ],
-    ids=["absent", "no TOML", "number", "strings", "nameless"],
+    ids=["no TOML", "number", "strings", "nameless"],
 )
 def test_a_file_that_cannot_be_read_says_how_to_write_one(
-    tmp_path: Path, content: str | None, text: str
+    tmp_path: Path, content: str, text: str
 ) -> None:
     """Never a traceback from the TOML reader."""
     file = tmp_path / "callbacks.toml"
-    if content is not None:
-        file.write_text(content)
+    file.write_text(content)
     with pytest.raises(SelectionError) as caught:
         chosen("--callbacks-from", str(file))
     assert text in str(caught.value)
     assert str(caught.value).splitlines()[-1] == TABLES
+
+
+def test_a_file_that_is_not_there_is_said_to_be_so() -> None:
+    """How it would be written is not what its user has to know."""
+    with pytest.raises(SelectionError) as caught:
+        chosen("--callbacks-from", "calbacks.toml")
+    assert str(caught.value) == "There is no file calbacks.toml.\nfix: correct the path"
 
 
 def test_an_empty_file_adds_nothing(tmp_path: Path) -> None:
@@ -139,8 +156,31 @@ def test_the_environment_adds_and_removes_and_says_so(monkeypatch: pytest.Monkey
     monkeypatch.setenv("HOOKLOOP_DISABLE", "csv_logger")
     assert with_environment(["csv_logger", "early_stopping:patience=1", "history"]) == (
         ["early_stopping:patience=5", "history", "history"],
-        "HOOKLOOP_CALLBACKS adds early_stopping:patience=5, +history; "
-        "HOOKLOOP_DISABLE removes csv_logger",
+        "HOOKLOOP_CALLBACKS adds +history; HOOKLOOP_CALLBACKS replaces the run's own by "
+        "early_stopping:patience=5; HOOKLOOP_DISABLE removes csv_logger",
+    )
+
+
+def test_an_error_in_the_environment_says_that_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks for a typo in a script that has none."""
+    monkeypatch.setenv("HOOKLOOP_CALLBACKS", "histori")
+    with pytest.raises(SelectionError) as refused:
+        with_environment([])
+    assert str(refused.value).startswith(
+        "The environment variable HOOKLOOP_CALLBACKS asks for 'histori'. No callback 'histori' is "
+        "installed. Did you mean 'history'?"
+    )
+
+
+def test_a_file_of_other_tables_is_refused(tmp_path: Path) -> None:
+    """[[callback]] in place of [[callbacks]] does not silently add nothing."""
+    file = tmp_path / "callbacks.toml"
+    file.write_text('[[callback]]\nname = "history"\n')
+    with pytest.raises(SelectionError) as refused:
+        chosen("--callbacks-from", str(file))
+    assert str(refused.value) == (
+        f"{file} has no [[callbacks]] table; it has: callback.\n"
+        'fix: write [[callbacks]] tables: name = "early_stopping", and its settings'
     )
 
 

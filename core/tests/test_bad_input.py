@@ -51,6 +51,30 @@ CONSTRUCTOR = {
         "bce_with_logits, nll, mse, mean_squared_error, mae, mean_absolute_error, l1, smooth_l1, "
         "huber, kl_div, or pass a function",
     ),
+    "loss of Keras": (
+        lambda: trainer_of(loss="categorical_crossentropy"),
+        "No loss is called 'categorical_crossentropy'; Keras's is 'cross_entropy' here, which "
+        "takes logits (no softmax), and class indices or rows of probabilities.\n"
+        'fix: write "cross_entropy", or pass a function',
+    ),
+    "sparse loss of Keras": (
+        lambda: trainer_of(loss="sparse_categorical_crossentropy"),
+        "No loss is called 'sparse_categorical_crossentropy'; Keras's is 'cross_entropy' here, "
+        "which takes logits (no softmax) and class indices (int64).\n"
+        'fix: write "cross_entropy", or pass a function',
+    ),
+    "binary loss of Keras": (
+        lambda: trainer_of(loss="binary_crossentropy"),
+        "No loss is called 'binary_crossentropy'; Keras's is 'binary_cross_entropy_with_logits' "
+        "here, which takes logits (no sigmoid), and 0 and 1 as floats of the same shape.\n"
+        'fix: write "binary_cross_entropy_with_logits", or pass a function',
+    ),
+    "metric of Keras": (
+        lambda: trainer_of(metrics=["binary_accuracy"]),
+        "No metric is called 'binary_accuracy'; Keras's is 'accuracy' here, which takes logits: "
+        "those above 0 mean 1.\n"
+        'fix: write "accuracy", or pass a function',
+    ),
     "loss class": (
         lambda: trainer_of(loss=nn.MSELoss),
         "MSELoss is a class.\nfix: write MSELoss()",
@@ -97,8 +121,8 @@ CONSTRUCTOR = {
     ),
     "optimizer setting": (
         lambda: trainer_of(optimizer="adam:momentum=0.9"),
-        "The optimizer 'adam:momentum=0.9' refused its settings: Adam.__init__() got an "
-        "unexpected keyword argument 'momentum'.\nfix: see torch.optim.Adam",
+        "adam has no setting 'momentum'.\nfix: its settings are: lr, betas, eps, weight_decay, "
+        "amsgrad, foreach, maximize, capturable, differentiable, fused, decoupled_weight_decay",
     ),
     "optimizer value": (
         lambda: trainer_of(optimizer="sgd:lr=-1"),
@@ -245,6 +269,36 @@ FIT = {
         "The data are a pair of a Tensor and a list.\n"
         "fix: make arrays or tensors of both; batches come in a list",
     ),
+    "lists of numbers": (
+        lambda t: t.fit((X.tolist(), Y.tolist())),
+        "The data are a pair of a list and a list.\n"
+        "fix: make arrays or tensors of both; batches come in a list",
+    ),
+    "a list for the pair": (
+        lambda t: t.fit([X, Y]),
+        "The data are a list of two arrays, and a list is a list of batches.\n"
+        "fix: pass the tuple (x, y)",
+    ),
+    "a list of NumPy arrays for the pair": (
+        lambda t: t.fit([X.numpy(), Y.numpy()]),
+        "The data are a list of two arrays, and a list is a list of batches.\n"
+        "fix: pass the tuple (x, y)",
+    ),
+    "a list of lists of numbers": (
+        lambda t: t.fit([X.tolist(), Y.tolist()]),
+        "The data are a list of two lists, and a list is a list of batches.\n"
+        "fix: pass the tuple (x, y) of arrays",
+    ),
+    "generator function": (
+        lambda t: t.fit(batches),
+        "The data are a function.\n"
+        "fix: pass batches(); for several epochs, an object whose __iter__ is like it",
+    ),
+    "optimizer of another model": (
+        lambda t: _elsewhere().fit((X, Y)),
+        "The optimizer has none of the model's parameters: it would not be trained.\n"
+        "fix: make it from model.parameters() of the model that is trained",
+    ),
     "different lengths": (
         lambda t: t.fit((X, Y[:3])),
         "The arrays have different lengths: [3, 4].\nfix: give every array one row a sample",
@@ -342,6 +396,14 @@ LOSSES = {
 }
 
 
+def batches():
+    yield X, Y
+
+
+def _elsewhere() -> Trainer:
+    return trainer_of(optimizer=torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.1))
+
+
 def _called(name):
     def metric(outputs, targets):
         return outputs.mean()
@@ -410,6 +472,64 @@ def test_a_metric_that_is_no_single_number_is_refused_before_a_step(method):
         "fix: reduce it: .mean() over the samples"
     )
     assert torch.equal(trainer.model.weight, before["weight"])
+
+
+ANSWERS = {
+    "numbers": (
+        nn.Linear(2, 1),
+        Y,
+        "The metric 'accuracy' is given targets that are neither classes, nor one-hot rows, nor "
+        "0 and 1 (float32 (4, 1)).",
+    ),
+    "several numbers": (
+        nn.Linear(2, 3),
+        X.repeat(1, 2)[:, :3],
+        "The metric 'accuracy' is given targets that are neither classes, nor one-hot rows, nor "
+        "0 and 1 (float32 (4, 3)).",
+    ),
+    "numbers of other shape": (
+        nn.Sequential(nn.Linear(2, 2), nn.Unflatten(1, (2, 1))),
+        Y,
+        "The metric 'accuracy' is given targets that are neither classes, nor one-hot rows, nor "
+        "0 and 1 (float32 (4, 1)).",
+    ),
+}
+
+
+def _error(outputs, targets):
+    return outputs.square().mean()
+
+
+@pytest.mark.parametrize("method", ["fit", "evaluate"])
+@pytest.mark.parametrize("case", ANSWERS)
+def test_accuracy_of_numbers_is_refused_before_a_step(case, method):
+    """It would be a number between 0 and 1 that means nothing."""
+    model, targets, text = ANSWERS[case]
+    trainer = Trainer(model, loss=_error, optimizer="sgd", metrics=["accuracy"], device="cpu")
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(HookloopError) as refused:
+        getattr(trainer, method)((X, targets), verbose=0)
+    fix = 'fix: to predict numbers use "mae" or "mse"; for classes pass whole numbers'
+    assert str(refused.value) == f"{text}\n{fix}"
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("outputs", "targets"),
+    [
+        pytest.param(3, torch.tensor([0.0, 1.0, 2.0, 1.0]), id="classes as floats"),
+        pytest.param(3, torch.eye(3)[[0, 1, 2, 1]], id="one-hot"),
+        pytest.param(3, torch.full((4, 3), 1 / 3), id="smoothed"),
+        pytest.param(1, torch.tensor([[0.0], [1.0], [1.0], [0.0]]), id="0 and 1"),
+        pytest.param(1, torch.tensor([[7], [8], [9], [9]]), id="whole numbers"),
+    ],
+)
+def test_accuracy_of_answers_is_not_refused(outputs, targets):
+    """Of every kind that the metric understands, as floats too."""
+    trainer = Trainer(
+        nn.Linear(2, outputs), loss=_error, optimizer="sgd", metrics=["accuracy"], device="cpu"
+    )
+    assert "accuracy" in trainer.fit((X, targets), verbose=0).history
 
 
 def test_evaluate_refuses_a_loss_that_is_no_single_number():
@@ -482,12 +602,15 @@ def test_what_a_callback_cannot_save_is_named_when_the_run_starts():
         def state_dict(self):
             return {"values": self.values}
 
+        def load_state_dict(self, state):
+            pass
+
     trainer = trainer_of()
     before = trainer.model.weight.clone()
     with pytest.raises(HookloopError) as refused:
         trainer.fit((X, Y), callbacks=Holds(), verbose=0)
     assert str(refused.value) == (
         "The state of callback 'holds' holds a float64 at holds['values'][0].\n"
-        "fix: return numbers, text, None, lists, dicts, tensors"
+        "fix: keep numbers, text, None, lists, dicts and tensors in it"
     )
     assert torch.equal(trainer.model.weight, before)

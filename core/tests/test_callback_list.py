@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from hookloop import Callback, CallbackList, History, Logs, hookspecs
-from hookloop.errors import HookloopError
+from hookloop.errors import ArgumentError, HookloopError
 
 
 class Adds(Callback):
@@ -169,3 +169,61 @@ def test_history_remembers_what_epochs_reported() -> None:
     (history,) = hooks
     assert history.history == {"loss": [1.0, 0.5], "val_loss": [2.0]}
     assert history.epoch == [0, 1]
+
+
+def test_training_begins_by_itself_where_the_loop_forgot_to_begin_it() -> None:
+    """Keras raises; here the callbacks see their begin before anything else."""
+    recorder = Recorded()
+    hooks = CallbackList([recorder], model=None)
+    hooks.on_epoch_end(0, {"loss": 1.0})
+    hooks.on_train_end()
+    assert recorder.seen == ["on_train_begin", "on_epoch_end", "on_train_end"]
+
+
+class Recorded(Callback):
+    """Writes down which of three hooks were called."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    def on_train_begin(self) -> None:
+        self.seen.append("on_train_begin")
+
+    def on_epoch_end(self) -> None:
+        self.seen.append("on_epoch_end")
+
+    def on_train_end(self) -> None:
+        self.seen.append("on_train_end")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (
+            ({"loss": 1.0},),
+            "The epoch is a dict, not a number.\nfix: callbacks.on_epoch_end(epoch, logs)",
+        ),
+        (
+            (0, [1.0]),
+            'The logs are a list, not a mapping of names to numbers.\nfix: pass {"loss": 0.1}',
+        ),
+    ],
+    ids=["epoch forgotten", "logs that are a list"],
+)
+def test_arguments_in_the_wrong_place_are_refused(arguments: tuple[Any, ...], text: str) -> None:
+    """With the call as it should be."""
+    hooks = CallbackList((), model=None)
+    with pytest.raises(ArgumentError) as refused:
+        hooks.on_epoch_end(*arguments)
+    assert str(refused.value) == text
+
+
+def test_the_environment_adds_callbacks_to_a_loop_of_ones_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A script that nobody wants to edit may well have a loop of its own."""
+    monkeypatch.setenv("HOOKLOOP_CALLBACKS", "history")
+    hooks = CallbackList((), model=None)
+    hooks.on_epoch_end(0, {"loss": 1.0})
+    assert [type(callback).__name__ for callback in hooks] == ["History"]
+    assert capsys.readouterr().out == "HOOKLOOP_CALLBACKS adds history\n"

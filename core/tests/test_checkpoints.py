@@ -15,7 +15,13 @@ import torch
 from torch import nn
 
 from hookloop import checkpoints, load_weights
-from hookloop.checkpoints import load_state, read_weights, safetensors_bytes, save_state
+from hookloop.checkpoints import (
+    delete_state,
+    load_state,
+    read_weights,
+    safetensors_bytes,
+    save_state,
+)
 from hookloop.errors import StateError
 from hookloop.state import FORMAT, SECTIONS, VERSION
 
@@ -310,3 +316,14 @@ def test_module_offers_no_reader_that_executes() -> None:
     assert source.count("torch.load(") == source.count("weights_only=True)") + source.count(
         "safetensors.torch.load("
     )
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_state_folder_can_be_deleted_also_if_it_is_damaged(tmp_path, damaged):
+    """By the names of which each is made."""
+    path = tmp_path / "run"
+    save_state(path, state_of(nn.Linear(1, 1)))
+    if damaged:
+        (path / "manifest.json").write_bytes(b"")
+    delete_state(path)
+    assert list(tmp_path.iterdir()) == []

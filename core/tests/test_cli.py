@@ -241,6 +241,22 @@ def test_list_survives_entry_points_that_cannot_be_read(tmp_path: Path, content:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_list_fits_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There the objects are left out, which ``--json`` has; a pipe gets all."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["list"]) == 0
+    piped = capsys.readouterr().out.splitlines()
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert piped[0].split() == ["NAME", "DISTRIBUTION", "VERSION", "OBJECT", "STATUS"]
+    assert shown[0].split() == ["NAME", "DISTRIBUTION", "VERSION", "STATUS"]
+    assert len(shown) == len(piped)
+    assert max(map(len, shown)) <= 80
+
+
 # -- hookloop list --check -----------------------------------------------------------------
 
 

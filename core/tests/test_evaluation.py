@@ -56,6 +56,39 @@ def test_predict_joins_batches_in_the_structure_that_the_model_returns(function,
     assert same(found, expected)
 
 
+class Adds(nn.Module):
+    """Takes two inputs, and a third if there is one."""
+
+    def __init__(self):
+        super().__init__()
+        self.unused = nn.Linear(1, 1)
+
+    def forward(self, one, other, third=0):
+        return one + 10 * other + third
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ((X, Y), X + 10 * Y),
+        ((X, Y, X), X + 10 * Y + X),
+        (((X, Y), Y), X + 10 * Y),
+        ([((X, Y), Y)], X + 10 * Y),
+        ({"one": X, "other": Y}, X + 10 * Y),
+    ],
+    ids="two three fits-own loader mapping".split(),
+)
+def test_a_tuple_of_arrays_is_the_inputs_of_a_model_that_takes_so_many(data, expected):
+    """Of what fit takes, the targets are still ignored."""
+    assert torch.equal(trainer_of(Adds()).predict(data, batch_size=None, verbose=0), expected)
+
+
+def test_a_pair_of_arrays_is_inputs_and_targets_where_the_model_takes_one():
+    """So that the data of fit can be passed."""
+    trainer = trainer_of()
+    assert torch.equal(trainer.predict((X, Y), verbose=0), trainer.predict(X, verbose=0))
+
+
 def test_outputs_that_cannot_be_joined_are_refused():
     """With what can."""
     with pytest.raises(

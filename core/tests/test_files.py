@@ -318,6 +318,54 @@ def test_deleting_a_folder_keeps_what_is_not_ours(tmp_path: Path) -> None:
     assert (names(tmp_path), names(mixed)) == (["mixed"], ["notes.txt"])
 
 
+def test_nobody_meets_half_of_a_folder_that_is_being_deleted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is renamed first; whoever dies then leaves a temporary folder, which is swept."""
+
+    class Dies(files.Disk):
+        def delete(self, path: Path) -> None:
+            raise KeyboardInterrupt
+
+    path = tmp_path / "state"
+    files.replace_folder(path, CONTENTS)
+    monkeypatch.setattr(files, "disk", Dies())
+    with pytest.raises(KeyboardInterrupt):
+        files.delete_folder(path)
+    assert not path.exists()
+    assert len(files.sweep(tmp_path, "state", locked=True)) == 1
+    assert names(tmp_path) == []
+
+
+def test_a_manifest_cannot_have_anything_else_deleted(tmp_path: Path) -> None:
+    """Whatever names somebody wrote into it."""
+    path = tmp_path / "state"
+    files.replace_folder(path, CONTENTS)
+    (tmp_path / "thesis.tex").write_text("years of work")
+    entry = {"size": 1, "sha256": ""}
+    manifest = {
+        "version": 1,
+        "files": {"../thesis.tex": entry, str(tmp_path / "thesis.tex"): entry},
+    }
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    files.delete_folder(path)
+    assert names(tmp_path) == ["state", "thesis.tex"]
+
+
+def test_a_folder_with_a_damaged_manifest_is_deleted_by_the_names_that_are_known(
+    tmp_path: Path,
+) -> None:
+    """Of the owner of the folder; what is not among them stays."""
+    whole, mixed = tmp_path / "whole", tmp_path / "mixed"
+    for path in (whole, mixed):
+        files.replace_folder(path, CONTENTS)
+        (path / "manifest.json").write_text("damaged")
+    (mixed / "notes.txt").write_text("mine")
+    files.delete_folder(whole, CONTENTS.keys())
+    files.delete_folder(mixed, CONTENTS.keys())
+    assert (names(tmp_path), names(mixed)) == (["mixed"], ["notes.txt"])
+
+
 def test_deleting_what_is_gone_already_is_no_error(tmp_path: Path) -> None:
     """Two runs may tidy up the same file."""
     files.delete(tmp_path / "absent")
@@ -346,6 +394,14 @@ def test_a_sweep_takes_only_temporary_files_of_dead_processes(tmp_path: Path) ->
     assert [path.name for path in files.sweep(tmp_path, "a.pt")] == left[:1]
     assert sorted(path.name for path in files.sweep(tmp_path)) == sorted([left[1], folder.name])
     assert names(tmp_path) == sorted(kept)
+
+
+def test_a_sweep_under_the_lock_takes_them_all(tmp_path: Path) -> None:
+    """In a container a dead process had the number of this one, most of the time."""
+    left = tmp_path / f".state.{os.getpid()}-0123abcd.tmp"
+    left.write_bytes(b"")
+    assert files.sweep(tmp_path) == []
+    assert files.sweep(tmp_path, locked=True) == [left]
 
 
 # -- before a run ---------------------------------------------------------------
@@ -441,6 +497,21 @@ def test_two_locks_in_one_process_exclude_each_other(tmp_path: Path) -> None:
     one.release()
     two.acquire()
     two.release()
+
+
+def test_a_lock_can_be_deleted_with_its_folder(tmp_path: Path) -> None:
+    """Unless something else is in it; a lock that is not held deletes nothing."""
+    folder = tmp_path / "backup"
+    one, two = files.Lock(folder), files.Lock(folder)
+    one.acquire()
+    two.release(delete=True)
+    (folder / "notes.txt").write_text("mine")
+    one.release(delete=True)
+    assert names(folder) == ["notes.txt"]
+    (folder / "notes.txt").unlink()
+    one.acquire()
+    one.release(delete=True)
+    assert names(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_made_cannot_be_locked(tmp_path: Path) -> None:

@@ -254,3 +254,35 @@ def test_saved_state_goes_on_where_it_was() -> None:
     assert [other.best, other.improved(0.6), other.improved(0.4)] == [0.5, False, True]
     other.start()
     assert other.best is None
+
+
+def test_a_name_that_nothing_reports_is_said_before_the_first_epoch() -> None:
+    """With what is near and what is known; once, and not again at the first epoch."""
+    monitor = Monitor("val_acc", who="who")
+    with pytest.warns(UserWarning, match="who") as caught:
+        monitor.start(reported=["loss", "accuracy", "val_loss", "val_accuracy"])
+    monitor.value(Logs({"loss": 1.0}))
+    assert [str(warning.message) for warning in caught] == [
+        "who: Nothing is known to report 'val_acc'. Did you mean 'val_accuracy'? Known: loss, "
+        "accuracy, val_loss, val_accuracy.\nfix: pass validation_data=, or monitor one of these, "
+        "unless a callback logs it"
+    ]
+
+
+def test_a_misspelt_name_is_suggested_before_a_mode_is_asked_for() -> None:
+    """Who obeyed "write mode=" alone would get a run that never stops."""
+    monitor = Monitor("val_acuracy", who="who")
+    with pytest.raises(MonitorError) as refused:
+        monitor.start(reported=["loss", "val_loss", "val_accuracy"])
+    assert str(refused.value) == (
+        "who: cannot tell from its name whether a lower or a higher 'val_acuracy' is better. "
+        "Nothing is known to report 'val_acuracy'. Did you mean 'val_accuracy'? Known: loss, "
+        "val_loss, val_accuracy.\nfix: write mode='min' or mode='max'"
+    )
+
+
+def test_a_warning_points_to_the_line_of_the_user() -> None:
+    """Not to one inside of hookloop."""
+    with pytest.warns(UserWarning, match="who") as caught:
+        Monitor("val_loss", who="who").start(reported=["loss"])
+    assert caught[0].filename == __file__

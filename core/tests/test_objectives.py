@@ -9,16 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hookloop import Logs
-from hookloop.objectives import (
-    LOSSES,
-    METRICS,
-    OPTIMIZERS,
-    Objective,
-    accuracy,
-    foreign_parameters,
-    make_optimizer,
-    top5_accuracy,
-)
+from hookloop.objectives import LOSSES, METRICS, Objective, accuracy, top5_accuracy
 
 SCORES = torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0]])
 CLASSES = torch.tensor([0, 1])
@@ -134,41 +125,6 @@ def test_outputs_that_are_a_mapping_have_a_loss_each_and_their_sum():
         "b_mae": 0.25,
         "a_mse": 0.0625,
     }
-
-
-@pytest.mark.parametrize("name", sorted(OPTIMIZERS))
-def test_every_optimizer_of_the_table_can_be_made_by_name(name):
-    """The name alone is enough, in any case; where torch has a fused one for it, it is that."""
-    made = make_optimizer(name.upper(), nn.Linear(2, 2))
-    assert type(made) is OPTIMIZERS[name]
-    fused = name in ("sgd", "adam", "adamw", "adagrad")
-    assert bool(made.defaults.get("fused")) is fused
-
-
-def test_settings_of_an_optimizer_are_read_from_its_name():
-    """Numbers, words and brackets as for callbacks; fused=false is respected."""
-    made = make_optimizer("adam:lr=0.5,betas=(0.5, 0.9),amsgrad=true,fused=false", nn.Linear(2, 2))
-    assert (made.defaults["lr"], made.defaults["betas"]) == (0.5, (0.5, 0.9))
-    assert made.defaults["amsgrad"] is True
-    assert not made.defaults["fused"]
-
-
-def test_an_optimizer_may_be_an_instance_a_class_or_any_callable_of_the_parameters():
-    """An instance is used as it is; what is callable is called with the model's parameters."""
-    model = nn.Linear(2, 2)
-    instance = torch.optim.SGD(model.parameters(), lr=1.0)
-    assert make_optimizer(instance, model) is instance
-    assert type(make_optimizer(torch.optim.Adam, model)) is torch.optim.Adam
-    made = make_optimizer(lambda parameters: torch.optim.SGD(parameters, lr=0.25), model)
-    assert made.defaults["lr"] == 0.25
-
-
-def test_parameters_of_another_model_are_noticed():
-    """A single foreign parameter in any group is enough."""
-    model, other = nn.Linear(2, 2), nn.Linear(2, 2)
-    mixed = torch.optim.SGD([{"params": model.parameters()}, {"params": [other.bias]}], lr=0.1)
-    assert foreign_parameters(mixed, model)
-    assert not foreign_parameters(torch.optim.SGD(model.parameters(), lr=0.1), model)
 
 
 def test_the_metrics_by_name_are_these():

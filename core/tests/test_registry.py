@@ -595,3 +595,18 @@ def test_a_tracer_sees_every_call_with_its_arguments_also_of_unimplemented_hooks
     registry.trace(lambda hook, arguments: seen.append((hook, arguments)))
     registry.dispatch("on_epoch_begin")(None, 3, {})  # type: ignore[misc]
     assert seen == [("on_epoch_begin", {"loop": None, "epoch": 3, "logs": {}})]
+
+
+def test_a_callback_whose_only_method_is_a_misspelt_hook_is_warned_of() -> None:
+    """onEpochEnd, as some other library has it, would silently never run."""
+
+    class Mine(Callback):
+        def onEpochEnd(self) -> None:
+            pass
+
+    with pytest.warns(UserWarning, match="onEpochEnd") as caught:
+        Registry([("mine", Mine())])
+    assert str(caught[0].message) == (
+        "mine implements no hook, so it does nothing: onEpochEnd is no hook. Did you mean "
+        "'on_epoch_end'?\nfix: rename the method"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 import hookloop
 from hookloop import Callback, CallbackList, History, HookloopError
-from hookloop.errors import SelectionError, SettingError
+from hookloop.errors import SettingError
 from hookloop.selection import Bare, as_items, load_callbacks, named, parse
 
 HERE = __name__
@@ -32,6 +33,10 @@ class Ema(Callback):
     ) -> None:
         self.decay, self.every, self.path, self.where = decay, every, path, where
         self.on, self.layers, self.anything = on, layers, anything
+
+
+def calls(function: Callable[..., Any] | None = None) -> Callback:
+    return Callback()
 
 
 @pytest.fixture(autouse=True)
@@ -239,6 +244,32 @@ WRONG = [
         "'history:patience': 'patience' is no setting."
         '\nfix: settings are written name=value, as in "history:name=value"',
     ),
+    (
+        "mine:Ema every=2",
+        "'mine:Ema every=2': a colon comes before the settings.\nfix: write \"mine:Ema:every=2\"",
+    ),
+    (
+        "history(every=2)",
+        "'history(every=2)': a colon comes before the settings.\nfix: write \"history:every=2\"",
+    ),
+    (
+        "history: every=2",
+        "'history: every=2': a colon comes before the settings.\nfix: write \"history:every=2\"",
+    ),
+    (
+        "mine:Ema:every=2;path=x",
+        "Ema: every='2;path=x' is a str, not int."
+        '\nfix: put commas between settings: "Ema:every=...,..."',
+    ),
+    (
+        "mine:Ema:on=yes",
+        "Ema: on='yes' is a str, not bool.\nfix: write on=true or on=false",
+    ),
+    (
+        "mine:calls:function=print",
+        "calls: function='print' is a str, not Callable[..., Any] | None."
+        '\nfix: a function cannot be written in a string: ("calls", {"function": function})',
+    ),
     ("", "'' names no callback.\nfix: write it as \"early_stopping:patience=3\""),
     (":a=1", "':a=1' names no callback.\nfix: write it as \"early_stopping:patience=3\""),
 ]
@@ -247,7 +278,7 @@ WRONG = [
 @pytest.mark.parametrize(("text", "message"), WRONG, ids=[repr(text) for text, _ in WRONG])
 def test_a_string_that_cannot_be_read_says_what_to_write(text: str, message: str) -> None:
     """Never half of it taken, and never a traceback from a parser."""
-    with pytest.raises(SelectionError) as caught:
+    with pytest.raises(HookloopError) as caught:
         hookloop.load(text)
     assert str(caught.value) == message
 

@@ -254,7 +254,7 @@ def test_a_state_that_could_not_be_saved_is_refused_when_the_run_starts(
         trained(Ends(), Bad())
     assert str(caught.value) == (
         f"The state of callback 'counts' holds a {where}."
-        "\nfix: return numbers, text, None, lists, dicts, tensors"
+        "\nfix: keep numbers, text, None, lists, dicts and tensors in it"
     )
     assert ends == ["end"]
 

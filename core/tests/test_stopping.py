@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from hookloop import Callback, Trainer, hookimpl, hookspecs
+from hookloop import Callback, CallbackList, Trainer, hookimpl, hookspecs
 
 X = torch.linspace(-1, 1, 8).reshape(4, 2)
 Y = X.sum(1, keepdim=True)
@@ -401,3 +401,25 @@ def test_a_wrapper_may_time_a_hook_that_stops():
     trainer = Trainer(nn.Linear(2, 1), loss="mse", optimizer="sgd", device="cpu")
     history = trainer.fit((X, Y), batch_size=1, epochs=2, callbacks=Wraps(), verbose=0)
     assert (history.epoch, history.stop_reason) == ([0], "wrapped")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"), [(OSError("disk full"), "failed"), (KeyboardInterrupt(), "interrupted")]
+)
+def test_whoever_ends_after_a_failure_at_the_end_knows_of_it(error, outcome):
+    """So that nothing is cleaned up as after a success."""
+
+    class Fails(Callback):
+        def on_train_end(self):
+            raise error
+
+    class Asks(Callback):
+        def on_train_end(self, loop):
+            self.outcome = loop.outcome
+
+    before, after = Asks(), Asks()
+    callbacks = CallbackList([before, Fails(), after], model=None)
+    callbacks.on_train_begin()
+    with pytest.raises(type(error)):
+        callbacks.on_train_end()
+    assert (before.outcome, after.outcome) == ("finished", outcome)

@@ -105,6 +105,28 @@ def test_a_template_that_could_never_be_formatted_is_refused_when_it_is_made(
     assert str(caught.value).splitlines()[-1] == f"fix: {fix}"
 
 
+@pytest.mark.parametrize(
+    ("template", "meant"),
+    [
+        ("m.{epch:02d}.pt", "'epch'. Did you mean 'epoch'?"),
+        ("{steps:d}", "'steps'. Did you mean 'step'?"),
+    ],
+)
+def test_a_misspelt_counter_is_refused_by_its_name(template: str, meant: str) -> None:
+    """Not for a format that is right for the counter that was meant."""
+    with pytest.raises(TemplateError) as caught:
+        PathTemplate(template)
+    assert str(caught.value) == (
+        f"The path template {template!r} cannot be formatted: no counter is called {meant}\n"
+        f"fix: {SPEC}"
+    )
+
+
+def test_a_misspelt_counter_without_a_format_may_be_a_metric() -> None:
+    """It is told of when the run starts, and it is known what is reported."""
+    assert PathTemplate("{epch}.pt").unknown(["loss"]) == ["'epch'. Did you mean 'epoch'?"]
+
+
 def test_a_path_object_is_a_template_too() -> None:
     """``PathLike`` is accepted wherever text is."""
     template = PathTemplate(Path("runs") / "{epoch}.pt")

@@ -11,7 +11,7 @@ import torchmetrics
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from hookloop import BaseLogger, Callback, CallbackList, History, Trainer, hookimpl
+from hookloop import BaseLogger, Callback, CallbackList, History, HookloopError, Trainer, hookimpl
 
 X = torch.linspace(-1, 1, 24).reshape(12, 2)
 Y = X @ torch.tensor([[1.0], [-2.0]])
@@ -107,6 +107,52 @@ def test_steps_per_epoch_cuts_epochs_and_an_iterator_goes_on_in_the_next():
     seen.clear()
     trainer_of().fit(iter(batches), epochs=2, steps_per_epoch=3, callbacks=Sees(), verbose=0)
     assert seen == first[:6]
+
+
+RAN_OUT = (
+    "The data ran out after {} batches in epoch {}, which ends there.\n"
+    "fix: pass more data, fewer epochs, or a smaller steps_per_epoch\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "again", "epochs", "told"),
+    [
+        pytest.param(4, False, 2, RAN_OUT.format("1 of 3", 2), id="iterator"),
+        pytest.param(2, True, 4, RAN_OUT.format("2 of 3", 1), id="list, said once"),
+        pytest.param(3, True, 2, "", id="just enough"),
+        pytest.param(6, False, 2, "", id="iterator with just enough"),
+    ],
+)
+def test_data_that_run_out_inside_an_epoch_are_told_of_once(count, again, epochs, told, capsys):
+    """The epoch ends there, in order."""
+    batches = [(X[i : i + 1], Y[i : i + 1]) for i in range(count)]
+    data = batches if again else iter(batches)
+    history = trainer_of().fit(data, epochs=epochs, steps_per_epoch=3, verbose=0)
+    assert len(history.epoch) == epochs
+    assert capsys.readouterr().out == told
+
+
+def test_data_that_a_callback_stops_did_not_run_out(capsys):
+    """Nothing is said of them."""
+
+    class Stops(Callback):
+        def on_train_batch_end(self):
+            self.loop.stop("enough")
+
+    trainer_of().fit((X, Y), batch_size=1, steps_per_epoch=3, callbacks=Stops(), verbose=0)
+    assert capsys.readouterr().out == ""
+
+
+def test_an_epoch_for_which_nothing_is_left_is_an_error():
+    """It says that earlier epochs have used the data up."""
+    data = iter([(X[:1], Y[:1])] * 3)
+    with pytest.raises(HookloopError) as refused:
+        trainer_of().fit(data, epochs=2, steps_per_epoch=3, verbose=0)
+    assert str(refused.value) == (
+        "The data ran out: none are left for epoch 2.\n"
+        "fix: pass more data, fewer epochs, or a smaller steps_per_epoch"
+    )
 
 
 @pytest.mark.parametrize(

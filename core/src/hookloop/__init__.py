@@ -53,7 +53,10 @@ __all__ = sorted([*_HOME, "__version__"])
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
-        raise AttributeError(f"module 'hookloop' has no attribute {name!r}")
+        message = f"module 'hookloop' has no attribute {name!r}"
+        if name[:1].isupper():
+            message += '; a callback is a package of its own, chosen by name: callbacks=["..."]'
+        raise AttributeError(message)
     value = getattr(import_module(f"hookloop.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -42,11 +42,6 @@ def is_text(annotation: Any) -> bool:
     return bool(names) and names <= _TEXT
 
 
-def members(annotation: Any) -> list[str]:
-    """List the alternatives of an annotation, as text."""
-    return [f"{name}[{inner}]" if inner else name for name, inner in _members(annotation)]
-
-
 def _fits(name: str, inner: str, value: Any) -> bool:
     if name == "Literal":
         try:

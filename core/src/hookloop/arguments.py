@@ -9,8 +9,8 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from hookloop.discovery import normalized
-from hookloop.errors import SelectionError, listed
-from hookloop.selection import as_items, reference_of
+from hookloop.errors import HookloopError, SelectionError, listed
+from hookloop.selection import as_items, load, reference_of
 
 if TYPE_CHECKING:
     import argparse
@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME[:k=v,...]",
-        help="use this callback, in place of one of the same name; +NAME adds a second one",
+        help="use this callback; one of the same name is replaced as a whole, its settings too; "
+        "+NAME adds a second one",
     )
     group.add_argument(
         "--no-callback", action="append", default=[], metavar="NAME", help="leave this callback out"
@@ -73,15 +74,29 @@ def with_environment(items: Any) -> tuple[list[Any], str | None]:
     )
     if _depth.get() or not (added or removed):
         return chosen, None
-    chosen = merge(chosen, added)
+    before = {_name(item) for item in chosen}
+    chosen = merge(chosen, [_checked(item) for item in added])
     there = {_name(item) for item in chosen}
     absent = [name for name in removed if normalized(name) not in there]
     removed = [name for name in removed if name not in absent]
-    parts = [f"{ADD} adds {listed(added)}"] if added else []
+    new = [item for item in added if _name(item) not in before]
+    replaced = [item for item in added if item not in new]
+    parts = [f"{ADD} adds {listed(new)}"] if new else []
+    parts += [f"{ADD} replaces the run's own by {listed(replaced)}"] if replaced else []
     parts += [f"{REMOVE} removes {listed(removed)}"] if removed else []
     # Of a script that fits and then evaluates, one run may well lack what the other has.
     parts += [f"{REMOVE} names {listed(absent)}, which this run does not have"] if absent else []
     return without(chosen, removed, REMOVE), "; ".join(parts)
+
+
+def _checked(item: str) -> str:
+    """Say of what cannot be loaded that it is the environment which asks for it."""
+    try:
+        load(item.removeprefix("+"))
+    except HookloopError as error:
+        message = f"The environment variable {ADD} asks for {item!r}. {error}"
+        raise SelectionError(message) from error
+    return item
 
 
 @contextmanager
@@ -102,8 +117,11 @@ def merge(items: Sequence[Any], later: Sequence[Any]) -> list[Any]:
         second = isinstance(text, str) and text.startswith("+")
         if second:
             item = item[1:] if isinstance(item, str) else (text[1:], item[1])
-        place = None if second else _place(merged, _name(item))
-        merged = [*merged, item] if place is None else [*merged[:place], item, *merged[place + 1 :]]
+        there = [_name(one) for one in merged]
+        if second or _name(item) not in there:
+            merged.append(item)
+        else:
+            merged[there.index(_name(item))] = item
     return merged
 
 
@@ -124,10 +142,6 @@ def without(items: Sequence[Any], names: Sequence[str], option: str) -> list[Any
     return kept
 
 
-def _place(items: Sequence[Any], name: str) -> int | None:
-    return next((place for place, item in enumerate(items) if _name(item) == name), None)
-
-
 def _name(item: Any) -> str:
     return normalized(str(reference_of(item)))
 
@@ -138,9 +152,16 @@ def _from_toml(path: str) -> list[Any]:
     fix = 'write [[callbacks]] tables: name = "early_stopping", and its settings'
     try:
         with open(path, "rb") as file:
-            tables = tomllib.load(file).get("callbacks", [])
+            whole = tomllib.load(file)
+    except FileNotFoundError:
+        raise SelectionError(f"There is no file {path}.", fix="correct the path") from None
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SelectionError(f"{path} cannot be read: {error}.", fix=fix) from None
+    tables = whole.get("callbacks", [] if not whole else None)
+    if tables is None:
+        raise SelectionError(
+            f"{path} has no [[callbacks]] table; it has: {listed(whole)}.", fix=fix
+        )
     if not isinstance(tables, list) or not all(isinstance(table, dict) for table in tables):
         raise SelectionError(f"{path}: `callbacks` is no list of tables.", fix=fix)
     for table in tables:

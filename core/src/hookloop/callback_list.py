@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
+from hookloop.arguments import with_environment
 from hookloop.driver import Driver
-from hookloop.errors import HookloopError
+from hookloop.errors import ArgumentError, HookloopError
 from hookloop.history import History
 from hookloop.logs import Logs
 from hookloop.loop import HOSTS, Loop
@@ -89,14 +90,25 @@ class CallbackList:
 
     def _started(self) -> Driver:
         if self._driver is None or self._over:
+            chosen, said = with_environment(self._callbacks)
+            self._callbacks = load_callbacks(chosen)
             loop = ListLoop(
                 optimizers=self._optimizers, callbacks=named(self._callbacks), **self._about
             )
             loop.history = next((c for c in self._callbacks if isinstance(c, History)), None)
             self._driver, self._over = Driver(loop), False
+            if said:
+                loop.message(said)
             for optimizer in self._optimizers:
                 self._hook = optimizer.register_step_post_hook(self._count)
         return self._driver
+
+    def _in_training(self) -> Loop:
+        """Begin the training that a loop without ``on_train_begin`` has forgotten to begin."""
+        driver = self._started()
+        if not driver.training:
+            self._run(Driver.train_begin)
+        return driver.loop
 
     def _count(self, *_: Any) -> None:
         self.loop.step += 1
@@ -122,10 +134,12 @@ class CallbackList:
         self._run(Driver.train_begin)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.epoch_begin, epoch)
+        self._in_training()
+        self._run(Driver.epoch_begin, _index("epoch", epoch))
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.batch_begin, batch, _logs(logs))
+        self._in_training()
+        self._run(Driver.batch_begin, _index("batch", batch), _logs(logs))
 
     def on_before_optimizer_step(
         self, optimizer: Any = None, logs: Mapping[str, Any] | None = None
@@ -134,11 +148,11 @@ class CallbackList:
         self._run(Driver.fire, "on_before_optimizer_step", chosen, self._batch_logs(logs))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        loop = self._started().loop
+        loop = self._in_training()
         if not self._optimizers:
             loop.step += 1
         found = self._batch_logs(logs)
-        loop.batch, loop.logs = batch, found
+        loop.batch, loop.logs = _index("batch", batch), found
         self._run(Driver.batch_end, batch, found)
         _write_back(logs, found)
 
@@ -159,7 +173,7 @@ class CallbackList:
         _write_back(logs, found)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self._started().loop.epoch = epoch
+        self._in_training().epoch = _index("epoch", epoch)
         _write_back(logs, self._run(Driver.epoch_end, _logs(logs)))
 
     def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -178,6 +192,7 @@ class CallbackList:
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
         if not self._over:  # a callback that raised has ended it already
+            self._in_training()
             self._run(Driver.train_end)
             self._finish()
 
@@ -194,11 +209,22 @@ class CallbackList:
         """Continue the logs that the batch's begin hook started."""
         loop = self._started().loop
         found = loop.logs if loop.batch is not None else Logs()
-        found.update(logs or {})
+        found.update(_logs(logs))
         return found
 
 
-def _logs(logs: Mapping[str, Any] | None) -> Logs:
+def _index(what: str, value: Any) -> int:
+    """Refuse logs, or anything else, where the number of the epoch or batch belongs."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        message = f"The {what} is a {type(value).__name__}, not a number."
+        raise ArgumentError(message, fix=f"callbacks.on_{what}_end({what}, logs)")
+    return value
+
+
+def _logs(logs: Any) -> Logs:
+    if logs is not None and not isinstance(logs, Mapping):
+        message = f"The logs are a {type(logs).__name__}, not a mapping of names to numbers."
+        raise ArgumentError(message, fix='pass {"loss": 0.1}')
     found = Logs()
     found.update(logs or {})
     return found
@@ -206,6 +232,6 @@ def _logs(logs: Mapping[str, Any] | None) -> Logs:
 
 def _write_back(logs: Any, found: Logs) -> None:
     if isinstance(logs, MutableMapping):
-        for key, value in found.items():
-            if key not in logs:
-                logs[key] = value
+        for key in found:
+            if key not in logs:  # or every batch would wait for what the loop itself reported
+                logs[key] = found[key]

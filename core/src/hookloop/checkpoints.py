@@ -230,8 +230,7 @@ def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
             path += "'"
         tensors[path] = value
         return {"$tensor": path}
-    message = f"The state holds a {type(value).__name__} at {path}."
-    raise StateError(message, fix="keep numbers, text, None, lists, dicts and tensors in it")
+    raise state.unsavable(value, path)
 
 
 def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Collection
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -73,13 +72,3 @@ def validation_epochs(frequency: int | Collection[int]) -> Callable[[int], bool]
         return lambda epoch: epoch + 1 in listed_epochs
     at_least("validation_freq", frequency, 1)
     return lambda epoch: (epoch + 1) % frequency == 0
-
-
-def warn_foreign() -> None:
-    """Warn of an optimizer that changes what is not the model's."""
-    warnings.warn(
-        "The optimizer has parameters that are not the model's: they change only if the loss "
-        "depends on them.\nfix: make it from model.parameters() of the model that is trained",
-        UserWarning,
-        stacklevel=3,
-    )

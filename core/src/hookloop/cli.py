@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hookloop import __version__, discovery
 from hookloop.discovery import Plugin
 from hookloop.errors import AmbiguousCallbackError, HookloopError
+from hookloop.tables import table
 
 if TYPE_CHECKING:
     from hookloop.describe import Description, Setting
@@ -99,7 +100,11 @@ def _help(parser: argparse.ArgumentParser) -> int:
 
 def _list_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="only these (default: all)")
-    parser.add_argument("--json", action="store_true", help="print it as JSON")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print it as JSON, also what a narrow terminal leaves out",
+    )
     parser.add_argument(
         "--check",
         action="store_true",
@@ -192,18 +197,15 @@ def _add_finding(row: dict[str, Any], finding: Finding) -> None:
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     names = ["name", "distribution", "version", "object", "status"]
-    table = [[str(row[name]) or "-" for name in names] for row in rows]
+    cells = [[str(row[name]) or "-" for name in names] for row in rows]
     if rows and "hooks" in rows[0]:
         names += ["import", "hooks"]
-        for line, row in zip(table, rows, strict=True):
+        for line, row in zip(cells, rows, strict=True):
             seconds = row["import_seconds"]
             line += ["-" if seconds is None else f"{seconds:.2f} s", ", ".join(row["hooks"]) or "-"]
-    table.insert(0, [name.upper() for name in names])
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    for line in table:
-        print(
-            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        )
+    heads = [name.upper() for name in names]
+    spare = [names.index(name) for name in ("object", "hooks") if name in names]
+    print(table([heads, *cells], spare=spare))
 
 
 def _print_problems(rows: Sequence[dict[str, Any]]) -> None:

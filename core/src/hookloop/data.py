@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,12 +24,20 @@ from torch.utils.data import (
 
 from hookloop import rng
 from hookloop.errors import ArgumentError, DataError
-from hookloop.structures import as_tensor, is_arrays, leaves, map_structure, size_of, to_device
+from hookloop.structures import (
+    are_numbers,
+    as_tensor,
+    is_array,
+    is_arrays,
+    leaves,
+    map_structure,
+    size_of,
+    to_device,
+)
 
 DEFAULT_BATCH_SIZE = 32
 _PAIRS = (list, tuple)
 _OWN_SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
-
 
 #: One batch on the device: what the model gets, what it should say, and how many samples.
 Batch = tuple[Any, Any, int]
@@ -93,6 +102,9 @@ class ArraySource(Source):
         device: Where the batches go.
     """
 
+    samples: int
+    batch_size: int
+
     def __init__(
         self, inputs: Any, targets: Any, batch_size: int, *, shuffle: bool, device: torch.device
     ) -> None:
@@ -110,17 +122,16 @@ class ArraySource(Source):
         self._device = device
 
     def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
-        size, device = self.batch_size or DEFAULT_BATCH_SIZE, self._device
-        order = epoch_order(self.samples or 0, seed, epoch) if self._shuffle else None
-        where = next(leaves(self._data)).device
-        order = order.to(where) if order is not None else None
+        size, order = self.batch_size, None
+        if self._shuffle:
+            order = epoch_order(self.samples, seed, epoch).to(next(leaves(self._data)).device)
         x, y = self._data
         simple = isinstance(x, Tensor) and isinstance(y, Tensor)
-        for start in range(skip * size, self.samples or 0, size):
+        for start in range(skip * size, self.samples, size):
             rows = slice(start, start + size) if order is None else order[start : start + size]
             batch = (x[rows], y[rows]) if simple else _rows(self._data, rows)
-            inputs, targets = to_device(batch, device)
-            yield inputs, targets, min(size, (self.samples or 0) - start)
+            inputs, targets = to_device(batch, self._device)
+            yield inputs, targets, min(size, self.samples - start)
 
 
 def _rows(data: Any, rows: Any) -> Any:
@@ -260,7 +271,13 @@ class IterableSource(Source):
 
 
 def make_source(
-    data: Any, *, batch_size: int | None, shuffle: bool, device: torch.device, paired: bool = True
+    data: Any,
+    *,
+    batch_size: int | None,
+    shuffle: bool,
+    device: torch.device,
+    paired: bool = True,
+    whole: bool = False,
 ) -> Source:
     """Find out what kind of data this is.
 
@@ -271,6 +288,7 @@ def make_source(
         shuffle: Whether arrays and datasets are shuffled, by seed and epoch.
         device: Where the batches go.
         paired: False for prediction, which needs no targets.
+        whole: For prediction, whether a tuple of two arrays is two inputs.
 
     Raises:
         ArgumentError: If a batch size is given for data that come in batches.
@@ -279,18 +297,11 @@ def make_source(
     size = batch_size or DEFAULT_BATCH_SIZE
     if isinstance(data, TensorDataset) and len(data.tensors) == 2:
         data = data.tensors
-    pair = isinstance(data, tuple) and len(data) == 2
-    if paired and is_arrays(data) and not pair:
-        held = f"tuple of {len(data)} arrays" if isinstance(data, tuple) else type(data).__name__
-        fix = "pass (inputs, targets); several inputs are one tuple or mapping: ((a, b), targets)"
-        raise DataError(f"The data are a {held}, not a pair.", fix=fix)
-    if is_arrays(data) and (pair or not paired):
+    pair = isinstance(data, tuple) and len(data) == 2 and not whole
+    _refuse_half_pairs(data, pair=pair, paired=paired)
+    if is_arrays(data):
         inputs, targets = data if pair else (data, ())
         return ArraySource(inputs, targets, size, shuffle=shuffle, device=device)
-    if pair and [is_arrays(one) for one in data].count(True) == 1:
-        held = " and ".join(f"a {type(one).__name__}" for one in data)
-        fix = "make arrays or tensors of both; batches come in a list"
-        raise DataError(f"The data are a pair of {held}.", fix=fix)
     if isinstance(data, Dataset):
         mapped = not isinstance(data, IterableDataset)
         if mapped and _length(data) == 0:
@@ -298,9 +309,10 @@ def make_source(
         loader = DataLoader(data, size, shuffle=shuffle and mapped)
         return IterableSource(loader, device, paired=paired)
     if not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping | Tensor):
-        message = f"The data are a {type(data).__name__}."
         fix = "pass (x, y) as arrays or tensors, a Dataset, a DataLoader, or an iterable of batches"
-        raise DataError(message, fix=fix)
+        if inspect.isgeneratorfunction(data):
+            fix = f"pass {data.__name__}(); for several epochs, an object whose __iter__ is like it"
+        raise DataError(f"The data are a {type(data).__name__}.", fix=fix)
     if batch_size is not None:
         message = f"batch_size={batch_size} is given for data that come in batches already."
         raise ArgumentError(message, fix="leave batch_size out, or set it in the DataLoader")
@@ -309,6 +321,25 @@ def make_source(
         fix = "pass data with at least one batch (drop_last drops a last one that is not full)"
         raise DataError("The data hold no batch.", fix=fix)
     return source
+
+
+def _refuse_half_pairs(data: Any, *, pair: bool, paired: bool) -> None:
+    """Refuse what is meant as inputs and targets, but is not quite."""
+    if is_arrays(data):
+        if pair or not paired:
+            return
+        held = f"tuple of {len(data)} arrays" if isinstance(data, tuple) else type(data).__name__
+        fix = "pass (inputs, targets); several inputs are one tuple or mapping: ((a, b), targets)"
+        raise DataError(f"The data are a {held}, not a pair.", fix=fix)
+    if pair and ([is_arrays(one) for one in data].count(True) == 1 or any(map(are_numbers, data))):
+        held = " and ".join(f"a {type(one).__name__}" for one in data)
+        fix = "make arrays or tensors of both; batches come in a list"
+        raise DataError(f"The data are a pair of {held}.", fix=fix)
+    if paired and isinstance(data, list) and len(data) == 2:
+        for parts, of, held in ((is_array, "", "arrays"), (are_numbers, " of arrays", "lists")):
+            if all(map(parts, data)):
+                message = f"The data are a list of two {held}, and a list is a list of batches."
+                raise DataError(message, fix=f"pass the tuple (x, y){of}")
 
 
 def _length(data: Any) -> int:

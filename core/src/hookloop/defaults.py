@@ -6,7 +6,8 @@ import warnings
 from typing import Any, Literal
 
 from hookloop import discovery
-from hookloop.errors import ArgumentError, PluginImportError
+from hookloop.checks import one_of
+from hookloop.errors import PluginImportError
 from hookloop.history import BaseLogger, History
 from hookloop.lines import Lines
 from hookloop.selection import instance_name, load
@@ -21,20 +22,17 @@ def with_defaults(callbacks: list[Any], verbose: Verbose) -> list[Any]:
     chosen = with_bar(callbacks, verbose)
     if not any(isinstance(callback, BaseLogger) for callback in chosen):
         chosen = [BaseLogger(), *chosen]
-    return chosen if any(map(is_history, chosen)) else [*chosen, History()]
+    if not any(isinstance(callback, History) for callback in chosen):
+        chosen = [*chosen, History()]
+    return chosen
 
 
 def with_bar(callbacks: list[Any], verbose: Verbose) -> list[Any]:
     """Add the progress bar, or plain lines where it is not installed."""
-    if verbose not in ("auto", 0, 1, 2):
-        raise ArgumentError(f"verbose={verbose!r} is not offered.", fix="one of: 'auto', 0, 1, 2")
+    one_of("verbose", verbose, ("auto", 0, 1, 2))
     if not verbose or any(instance_name(callback) == BAR for callback in callbacks):
         return callbacks
     return [*callbacks, _bar()]
-
-
-def is_history(callback: Any) -> bool:
-    return isinstance(callback, History)
 
 
 def _bar() -> Any:

@@ -14,7 +14,10 @@ from hookloop.checks import at_least
 from hookloop.defaults import BAR, with_defaults
 from hookloop.discovery import plugin_of
 from hookloop.errors import HookloopError
+from hookloop.files import prepare
+from hookloop.loop import Loop
 from hookloop.selection import instance_name, load_callbacks
+from hookloop.tables import table
 
 if TYPE_CHECKING:
     import argparse
@@ -97,6 +100,7 @@ def run(asked: argparse.Namespace) -> int:
     callbacks = with_defaults(load_callbacks(chosen), verbose=0)
     train, validation = load_digits()
     model = _seeded_model(asked.seed)
+    prepare(asked.out / PICTURE, Loop(model=None), "hookloop demo")  # or it is known at the end
     _show_start(model, train, validation, callbacks, said)
     trainer = hookloop.Trainer(
         model,
@@ -153,11 +157,7 @@ def _show_start(
     if said:
         print(said)
     print("Callbacks in force:")
-    rows = [_row(callback) for callback in callbacks]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(f"  {'  '.join(cells)}".rstrip())
+    print(table([_row(callback) for callback in callbacks], spare=[1], indent="  "))
     print(flush=True)
 
 

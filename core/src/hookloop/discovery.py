@@ -104,8 +104,10 @@ def _plugins(distribution: Any, group: str) -> list[Plugin]:
         return []
     name, version = _identity(distribution)
     points = distribution.entry_points.select(group=group)
-    objects = [point.value.partition("[")[0].replace(" ", "") for point in points]
-    return [Plugin(p.name, name, version, o) for p, o in zip(points, objects, strict=True)]
+    return [
+        Plugin(point.name, name, version, point.value.partition("[")[0].replace(" ", ""))
+        for point in points
+    ]
 
 
 def _identity(distribution: Any) -> tuple[str, str]:
@@ -184,6 +186,9 @@ def _unknown(name: str, distribution: str | None) -> UnknownCallbackError:
         f"Installed: {listed(names)}."
     )
     fix = "correct the name, or pip install the distribution that provides it (see: hookloop list)"
+    module, _, attribute = name.rpartition(".")
+    if module and attribute[:1].isupper():
+        fix = f'write "{module}:{attribute}" for the class {attribute} of the module {module}'
     return UnknownCallbackError(message, fix=fix)
 
 

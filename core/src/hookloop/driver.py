@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
+from hookloop import state
 from hookloop.errors import CapabilityError, listed
 from hookloop.logs import Logs
 from hookloop.loop import HOSTS, Loop
@@ -26,7 +27,7 @@ class Driver:
         self.registry = loop.registry
         self._last: Logs = Logs()
         self._validation: dict[str, Any] = {}
-        self._training = False
+        self.training = False
         self._testing = False
         self._predicting = False
         self._epoch_logs = loop.logs
@@ -61,10 +62,8 @@ class Driver:
 
     def train_begin(self) -> None:
         """Start the run; state that a callback asked to restore is put back when it is due."""
-        from hookloop import state
-
         self.loop.clear_flags()
-        self._training = True
+        self.training = True
         self.registry.begin("on_train_begin")
         self.fire("on_train_begin", Logs())
         state.check_plain(self.loop)  # not before: many callbacks set themselves up in that hook
@@ -86,8 +85,6 @@ class Driver:
 
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Put back a state that was waiting for the begin hooks."""
-        from hookloop import state
-
         self.loop.pending_state = None
         state.apply(self.loop, saved)
 
@@ -136,14 +133,14 @@ class Driver:
     def train_end(self) -> None:
         """End the run in order."""
         self.loop.outcome = self._outcome()
-        self._training = False
+        self.training = False
         try:
             self.fire("on_train_end", self._last)
         finally:
             self._report_disabled()
 
     def _outcome(self) -> str:
-        if self.loop._signal is not None:
+        if self.loop.interrupted:
             return "interrupted"
         if self.loop.failed:
             return "failed"
@@ -180,7 +177,7 @@ class Driver:
             self.fire("on_test_end", logs)
         finally:
             self.loop.batch, self.loop.logs = self._outer
-        if self._training:
+        if self.training:
             self._validation.update({f"val_{key}": value for key, value in logs.raw_items()})
         return logs
 
@@ -213,20 +210,16 @@ class Driver:
         Args:
             error: What ends the run; failures of end hooks become its notes. Not raised here.
         """
-        ordinary = isinstance(error, Exception)
-        self.loop.outcome = "failed" if ordinary else "interrupted"
-        ends: list[tuple[str, tuple[Any, ...]]] = []
-        if self._testing:
-            ends.append(("on_test_end", (Logs(),)))
-        self._testing = False
-        if self._training:
-            ends += [("on_exception", (error,)), ("on_train_end", (self._last,))]
+        self.loop.outcome = "failed" if isinstance(error, Exception) else "interrupted"
+        ends: list[tuple[str, Any]] = [("on_test_end", Logs())] if self._testing else []
+        if self.training:
+            ends += [("on_exception", error), ("on_train_end", self._last)]
         if self._predicting:
-            ends += [("on_predict_end", (Logs(),))]
-        self._training = self._predicting = False
-        for hook, arguments in ends:
+            ends.append(("on_predict_end", Logs()))
+        self._testing = self.training = self._predicting = False
+        for hook, argument in ends:
             try:
-                self.fire(hook, *arguments)
+                self.fire(hook, argument)
             except BaseException as another:
                 if another is not error:
                     error.add_note(f"and then {type(another).__name__}: {another}")

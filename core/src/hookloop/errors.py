@@ -6,6 +6,7 @@ Every message says what was asked and what was found, and ends with a line that 
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 
 
@@ -72,6 +73,25 @@ class FileError(HookloopError, OSError):
 
 class CapabilityError(HookloopError, RuntimeError):
     """A callback needs what the loop that runs it does not offer."""
+
+
+def warn(text: str, category: type[Warning] = UserWarning) -> None:
+    """Warn at the line of the user's code that led here, not at one of hookloop's or a plugin's.
+
+    Args:
+        text: What is wrong, with a ``fix:`` line.
+        category: Kind of the warning.
+    """
+    import warnings
+
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category, stacklevel=level)
+
+
+def _is_ours(module: str) -> bool:
+    return module.startswith(("hookloop", "pluggy", "contextlib"))
 
 
 def did_you_mean(word: str, options: Iterable[str]) -> str:

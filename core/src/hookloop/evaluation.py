@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from hookloop.driver import Driver
 from hookloop.errors import DataError
 from hookloop.logs import Logs
 from hookloop.means import Means
+from hookloop.models import in_mode
 from hookloop.objectives import Objective, check_loss
 
 Forward = Callable[[Any], Any]
@@ -39,7 +39,7 @@ def evaluate(
     """
     objective.reset()
     means = Means()
-    with rng.fork(), evaluating(model):
+    with rng.fork(), in_mode(model, training=False), torch.no_grad():
         if driver is not None:
             driver.test_begin()
         for index, batch in enumerate(_some(source)):
@@ -64,6 +64,7 @@ def _measure(
     outputs, loss = compute(inputs, targets, logs)
     if not index:
         check_loss(loss, gradient=False)
+        objective.check(outputs, targets)
     dict.__setitem__(logs, "loss", loss)
     objective.measure(outputs, targets, logs)
     if driver is not None:
@@ -79,7 +80,7 @@ def predict(model: nn.Module, forward: Forward, source: Source, driver: Driver) 
         Tensors joined along the samples, in the structure that the model returns.
     """
     found = []
-    with rng.fork(), evaluating(model):
+    with rng.fork(), in_mode(model, training=False), torch.no_grad():
         driver.predict_begin()
         for index, (inputs, _, size) in enumerate(_some(source)):
             driver.loop.inputs = inputs
@@ -96,7 +97,7 @@ def predict(model: nn.Module, forward: Forward, source: Source, driver: Driver) 
 def _is_cut(driver: Driver) -> bool:
     """Whether to leave the rest: on a signal, or if a callback stops what is not part of a fit."""
     loop = driver.loop
-    return loop._signal is not None or (loop.epoch is None and bool(loop._stops))
+    return loop.interrupted or (loop.epoch is None and bool(loop.asked))
 
 
 def _some(source: Source) -> Iterator[Batch]:
@@ -108,19 +109,6 @@ def _some(source: Source) -> Iterator[Batch]:
     if empty:
         fix = "pass data with at least one batch; a generator can be read only once"
         raise DataError("The data yield no batch.", fix=fix)
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Put a model into ``eval`` mode without gradients, and every module back as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def _joined(found: list[Any]) -> Any:

@@ -13,9 +13,9 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any
@@ -77,18 +77,11 @@ def atomic_write(path: str | os.PathLike[str], content: Content) -> None:
         FileError: If it cannot be written; the old file is there as it was.
     """
     target = Path(path)
-    temporary = _temporary(target)
-    try:
+    with _replacing(target) as temporary:
         disk.make(target.parent)
         _write(temporary, content)
         disk.replace(temporary, target)
         disk.sync_folder(target.parent)  # the folder too, or the rename itself may be lost
-    except OSError as error:
-        _try_delete(temporary)
-        raise file_error(target, error) from error
-    except BaseException:
-        _try_delete(temporary)
-        raise
 
 
 def replace_folder(path: str | os.PathLike[str], contents: Mapping[str, bytes]) -> None:
@@ -102,14 +95,24 @@ def replace_folder(path: str | os.PathLike[str], contents: Mapping[str, bytes]) 
         FileError: If it cannot be written; nothing is there under the name then, or the old one.
     """
     target = Path(path)
-    temporary = _temporary(target)
     _refuse_foreign(target)
-    try:
+    with _replacing(target) as temporary:
         disk.make(temporary)
         _fill(temporary, contents)
         _swap(temporary, target)
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """Give a temporary name beside the target; after a failure nothing is left under it."""
+    temporary = _temporary(target)
+    try:
+        yield temporary
     except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
+        if temporary.is_dir():
+            shutil.rmtree(temporary, ignore_errors=True)
+        else:
+            _try_delete(temporary)
         if isinstance(error, OSError) and not isinstance(error, FileError):
             raise file_error(target, error) from error
         raise

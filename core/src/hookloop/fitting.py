@@ -22,14 +22,23 @@ from hookloop.structures import map_structure
 if TYPE_CHECKING:
     from hookloop.trainer import Trainer
 
+_MORE = "pass more data, fewer epochs, or a smaller steps_per_epoch"
+
 
 class TrainerLoop(Loop):
-    """The loop of a `Trainer`: everything that a callback may ask for is there."""
+    """The loop of a `Trainer`: everything that a callback may ask for is there.
+
+    Attributes:
+        trainer: Whose run it is.
+        fitting: The call of ``fit``, if it is one.
+        said: What to tell the user when the run starts.
+    """
 
     host = "Trainer"
     features = frozenset(FEATURES)
     trainer: Trainer
     fitting: Fitting | None = None
+    said: str | None = None
 
     def evaluate(self, data: Any) -> dict[str, float]:
         return self.trainer.measure(data)
@@ -55,7 +64,8 @@ class Fitting:
 
     Args:
         loop: What the callbacks see.
-        compute: Gives, for an objective, what makes outputs and loss of a batch.
+        compute: Gives, for an objective, the loop and what this is of, what makes outputs and
+            loss of a batch.
         objective: Loss and metrics of training.
         source: Training data.
         validation: Validation data, or None.
@@ -69,7 +79,7 @@ class Fitting:
         self,
         loop: TrainerLoop,
         *,
-        compute: Callable[[Objective], Compute],
+        compute: Callable[[Objective, Loop, str], Compute],
         objective: Objective,
         source: Source,
         validation: Source | None,
@@ -80,11 +90,12 @@ class Fitting:
     ) -> None:
         self.loop, self.driver = loop, Driver(loop)
         self.objective, self.tests = objective, objective.twin()
-        self.compute, self.compute_tests = compute(self.objective), compute(self.tests)
+        self.compute = compute(self.objective, loop, "training")
+        self.compute_tests = compute(self.tests, loop, "validation")
         self.source, self.validation, self.validates = source, validation, validates
         self.accumulate, self.limit, self.seed = accumulate, limit, seed
         self.steps = source.at_most(limit)
-        self._checked = False
+        self._checked = self._told_short = False
         self._resume: dict[str, Any] = {}
         self._random: Any = None
         self._asked: tuple[int, Logs, bool] | None = None
@@ -163,7 +174,7 @@ class Fitting:
                 optimizer.zero_grad()
             outputs, loss = compute(inputs, targets, logs)
             if not self._checked:
-                self._check(loss)
+                self._check(outputs, targets, loss)
             (loss if window == 1 else loss / window).backward()  # type: ignore[no-untyped-call]
             loop.outputs, loop.loss = outputs, loss
             put(logs, "loss", read(loss))
@@ -180,7 +191,7 @@ class Fitting:
             if end is not None:
                 end(loop, index, logs)
             loop.logs = epoch_logs
-            signalled = loop._signal is not None  # a later one is for the next batch's savers
+            signalled = loop.signal is not None  # a later one is for the next batch's savers
             if saves and not done:
                 self._ask(index, logs)
             if not done if signalled else loop.requests:
@@ -196,8 +207,9 @@ class Fitting:
         known = self.steps is not None and index < self.steps
         return min(self.accumulate, self.steps - index) if known else self.accumulate  # type: ignore[operator]
 
-    def _check(self, loss: Any) -> None:
+    def _check(self, outputs: Any, targets: Any, loss: Any) -> None:
         check_loss(loss)
+        self.objective.check(outputs, targets)
         self._checked = True
 
     def _step(self, optimizer: Optimizer, before: Callable[..., None] | None, logs: Logs) -> None:
@@ -212,8 +224,13 @@ class Fitting:
     def _after_batches(self, index: int, done: int, window: int, logs: Logs) -> None:
         """Use the gradients of a window that the end of the epoch, or a stop, has cut."""
         if index < 0:
+            if self._checked:  # an iterator that earlier epochs have used up
+                message = f"The data ran out: none are left for epoch {(self.loop.epoch or 0) + 1}."
+                raise DataError(message, fix=_MORE)
             fix = "pass data with at least one batch; a generator can be read only once"
             raise DataError("The training data yield no batch.", fix=fix)
+        if self.limit is not None and index + 1 < self.limit and not self.loop.stop_training:
+            self._say_short(index + 1, self.limit)
         if not done or self.loop.failed:
             return
         optimizer = self.loop.optimizers[0]
@@ -223,6 +240,15 @@ class Fitting:
                     parameter.grad.mul_(window / done)
         self._step(optimizer, self.driver.registry.dispatch("on_before_optimizer_step"), logs)
         self._ask(index, logs)
+
+    def _say_short(self, found: int, limit: int) -> None:
+        """Tell once that an epoch has fewer batches than were asked for."""
+        if not self._told_short:
+            self._told_short = True
+            self.loop.message(
+                f"The data ran out after {found} of {limit} batches in epoch "
+                f"{(self.loop.epoch or 0) + 1}, which ends there.\nfix: {_MORE}"
+            )
 
     def state(self) -> dict[str, Any]:
         """What only a trainer knows of the run: seed, data position, metrics of the open epoch."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from hookloop.callback import Callback
 from hookloop.hookspecs import hookimpl
-from hookloop.logs import Logs, read
+from hookloop.logs import Logs
 from hookloop.means import Means
 
 
@@ -71,17 +71,14 @@ class History(Callback):
 
     @hookimpl(trylast=True)
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
-        self._append(epoch, logs)
+        self.epoch.append(epoch)
+        for key, value in logs.items():
+            self.history.setdefault(key, []).append(value)
+            self._reported.setdefault(key, []).append(epoch)
 
     @hookimpl(trylast=True)
     def on_train_end(self) -> None:
         self.outcome, self.stop_reason = self.loop.outcome, self.loop.stop_reason
-
-    def _append(self, epoch: int, logs: Mapping[str, Any]) -> None:
-        self.epoch.append(epoch)
-        for key, value in logs.items():
-            self.history.setdefault(key, []).append(read(value))
-            self._reported.setdefault(key, []).append(epoch)
 
     def rows_state(self) -> dict[str, Any]:
         """Give the history as plain data, for the state of the run."""
@@ -110,4 +107,4 @@ class History(Callback):
         from hookloop.curves import draw
 
         epochs = {key: [epoch + 1 for epoch in of] for key, of in self._reported.items()}
-        return draw({key: (epochs[key], self.history[key]) for key in self.history}, path)
+        return draw({key: (epochs[key], values) for key, values in self.history.items()}, path)

@@ -14,6 +14,8 @@ from hookloop.errors import HookError, did_you_mean, listed
 
 _OPTIONS = f"{hookspecs.PROJECT}_impl"
 _NOTHING = object()
+#: What people ask a hook for, and the loop has.
+_ON_LOOP = frozenset("epoch batch step loss inputs targets outputs model optimizer lr".split())
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ def implementations(
         function = getattr(callback, written)
         who = f"{owner}: {type(callback).__qualname__}.{written}"
         options = getattr(function, _OPTIONS, None) or {}
+        _refuse_without_self(levels[1:], written, who, arguments)
         _refuse_uncallable(function, who, options)
         yield Implementation(
             index,
@@ -77,6 +80,21 @@ def implementations(
             trylast=bool(options.get("trylast")),
             wrapper=bool(options.get("wrapper")),
         )
+
+
+def likely_hook(callback: Any) -> str | None:
+    """Find a method of a callback without hooks that was meant as one, as ``epoch_end``.
+
+    Returns:
+        A sentence, or None.
+    """
+    hooks = {name.replace("_", ""): name for name in (*hookspecs.names(), *hookspecs.SPELLINGS)}
+    for name, member in vars(type(callback)).items():
+        plain = name.replace("_", "").lower()
+        hook = hooks.get(plain) or hooks.get(f"on{plain}")
+        if hook not in (None, name) and inspect.isfunction(member):
+            return f"{name} is no hook. Did you mean {hook!r}?"
+    return None
 
 
 def has_hooks(callback: Any) -> bool:
@@ -124,6 +142,19 @@ def _refuse_misspelt(levels: list[Mapping[str, Any]], owner: str, hooks: Mapping
             raise HookError(message, fix=fix)
 
 
+def _refuse_without_self(
+    classes: list[Mapping[str, Any]], written: str, who: str, arguments: tuple[str, ...]
+) -> None:
+    """Refuse a method without ``self``, which would get the callback as its first argument."""
+    method = next((vars_[written] for vars_ in classes if written in vars_), None)
+    if not inspect.isfunction(method):
+        return
+    first = next(iter(inspect.signature(method).parameters.values()), None)
+    keyword_only = first is not None and first.kind is first.KEYWORD_ONLY
+    if first is None or keyword_only or first.name in arguments:
+        raise HookError(f"{who} does not take self.", fix=f"def {written}(self, ...)")
+
+
 def _refuse_uncallable(function: Any, who: str, options: Mapping[str, Any]) -> None:
     if not callable(function):
         message = f"{who} is a {type(function).__name__}, not a method."
@@ -152,7 +183,8 @@ def _arguments(function: Callable[..., Any], who: str, hook: str, offered: tuple
         if parameter.name not in offered:
             guess = did_you_mean(parameter.name, offered)
             message = f"{who} asks for {parameter.name!r}, which {hook} does not have.{guess}"
-            raise HookError(message, fix=f"take any of: {listed(offered)}")
+            also = f", or read self.loop.{parameter.name}" if parameter.name in _ON_LOOP else ""
+            raise HookError(message, fix=f"take any of: {listed(offered)}{also}")
     kinds = {parameter.kind for parameter in parameters}
     if inspect.Parameter.VAR_POSITIONAL in kinds and inspect.Parameter.VAR_KEYWORD not in kinds:
         message = f"{who} takes *args, but hooks are called by name."

@@ -151,13 +151,5 @@ class Logs(dict[str, Any]):
     def __repr__(self) -> str:
         return repr(dict(self))
 
-    def __copy__(self) -> dict[str, Any]:
-        return dict(self)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> dict[str, Any]:
-        import copy
-
-        return copy.deepcopy(dict(self), memo)
-
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[Any, ...]:  # for pickle and both kinds of copy
         return (dict, (dict(self),))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hookloop import rates
+from hookloop import rates, state
 from hookloop.errors import ArgumentError, CapabilityError, StateError, did_you_mean, listed
 from hookloop.logs import Logs
 from hookloop.registry import Policy, Registry
@@ -61,7 +62,10 @@ class Loop:
         outputs: What the model returned for the current batch, or None.
         outcome: None during the run; then ``finished``, ``stopped``, ``failed`` or
             ``interrupted``.
+        asked: Requests of callbacks to stop: why, and whether the run has failed.
+        signal: Number of the signal that has asked the run to end, or None.
         resumed: Whether this run continues an earlier one.
+        rate_set: The rate that was set last by a callback, and by which; None before.
         history: The `History` of the run, if the host keeps one.
         rank: This process's place among `world_size`.
     """
@@ -108,11 +112,11 @@ class Loop:
         self.start = (0, 0)
         self.pending_state: Mapping[str, Any] | None = None
         self.bases = rates.bases(self.optimizers)
-        self._rate_set: tuple[float, str] | None = None
+        self.rate_set: tuple[float, str] | None = None
         self._rate_told = False
-        self._stops: list[tuple[str, bool]] = []
+        self.asked: list[tuple[str, bool]] = []
         self._checks: list[Callable[[], None]] = []
-        self._signal: int | None = None
+        self.signal: int | None = None
         self._flags = [vars(model)] if hasattr(model, "__dict__") else []
 
     # -- what the callbacks see ------------------------------------------------------------
@@ -155,6 +159,11 @@ class Loop:
             self.logs[name] = value
         self.logs.update(values)
 
+    def name_of(self, callback: Any) -> str:
+        """Tell by which name this run knows a callback: its key in ``callbacks``."""
+        names = (name for name, one in self.callbacks.items() if one is callback)
+        return next(names, type(callback).__name__)
+
     def message(self, text: str) -> None:
         """Show the user a line, above a progress bar if there is one; on rank 0 only."""
         if not self.is_main:
@@ -182,6 +191,17 @@ class Loop:
         for hook, owners in self.registry.order().items():
             print(f"{hook}: {' > '.join(owners)}", file=file or sys.stdout)
 
+    def reported(self) -> list[str] | None:
+        """List what the logs of an epoch are known to hold; None where the host cannot tell.
+
+        Callbacks may add to it.
+        """
+        metrics = self.params["metrics"]
+        if metrics is None:
+            return None
+        twins = [f"val_{name}" for name in metrics] if self.params["do_validation"] else []
+        return [*metrics, *twins]
+
     # -- stopping ---------------------------------------------------------------------------
 
     def stop(self, reason: str, *, failed: bool = False) -> None:
@@ -191,13 +211,13 @@ class Loop:
             reason: Why, in words for the user; kept in ``stop_reason`` and in the history.
             failed: True if the run is not a success, so that nothing is cleaned up after it.
         """
-        if (reason, failed) not in self._stops:
-            self._stops.append((reason, failed))
+        if (reason, failed) not in self.asked:
+            self.asked.append((reason, failed))
 
     @property
     def stop_training(self) -> bool:
         """Whether anybody asked to stop: by ``stop``, by setting this, or on the model."""
-        return bool(self._stops or self._signal is not None or self.flagged())
+        return bool(self.asked or self.signal is not None or self.flagged())
 
     @stop_training.setter
     def stop_training(self, value: bool) -> None:
@@ -207,25 +227,25 @@ class Loop:
     @property
     def interrupted(self) -> bool:
         """Whether a signal has asked the run to end: savers save what they have at once."""
-        return self._signal is not None
+        return self.signal is not None
 
     @property
     def stop_reason(self) -> str | None:
         """Why the run was asked to stop, all reasons joined; None if nobody asked."""
         reasons = [reason for reason, _ in self.stops()]
-        reasons += [f"signal {self._signal}"] if self._signal is not None else []
+        reasons += [f"signal {self.signal}"] if self.signal is not None else []
         return "; ".join(reasons) or None
 
     def stops(self) -> list[tuple[str, bool]]:
         """Give the requests of callbacks to stop: why, and whether the run has failed."""
-        if self.flagged() and not self._stops:
+        if self.flagged() and not self.asked:
             return [("stop_training was set on the model", False)]
-        return list(self._stops)
+        return list(self.asked)
 
     @property
     def requests(self) -> int:
         """How many different requests to stop there are."""
-        return len(self._stops) + self.flagged()
+        return len(self.asked) + self.flagged()
 
     @property
     def failed(self) -> bool:
@@ -235,7 +255,7 @@ class Loop:
         """
         for check in self._checks:
             check()
-        return any(failed for _, failed in self._stops)
+        return any(failed for _, failed in self.asked)
 
     def add_check(self, check: Callable[[], None]) -> None:
         """Have a check made whenever something relies on the run being sound.
@@ -250,7 +270,7 @@ class Loop:
 
     def ends_badly(self) -> bool:
         """Whether the run failed or was interrupted, so that its epoch is not rounded off."""
-        return self._signal is not None or self.failed
+        return self.signal is not None or self.failed
 
     def flagged(self) -> bool:
         """Whether ``stop_training`` is set on the model or its wrapper, as in Keras.
@@ -291,7 +311,12 @@ class Loop:
         return [rate for optimizer in self.optimizers for rate in rates.of(optimizer)]
 
     def set_lr(
-        self, value: float, optimizer: Optimizer | None = None, *, by: str = "a callback"
+        self,
+        value: float,
+        optimizer: Optimizer | None = None,
+        *,
+        by: str = "a callback",
+        relative: bool = False,
     ) -> None:
         """Set the learning rate.
 
@@ -302,19 +327,31 @@ class Loop:
             value: Learning rate of the first group.
             optimizer: Whose groups; by default those of all optimizers.
             by: Who sets it, for the line that is shown when two of them overwrite each other.
+            relative: Whether the value was made from the rate in force, and so overwrites nothing.
+        """
+        with self.setting_lr(by=by, relative=relative):
+            rates.set_rates(self.optimizers, self.bases, float(value), only=optimizer)
+
+    @contextmanager
+    def setting_lr(self, *, by: str, relative: bool = False) -> Iterator[None]:
+        """Tell the loop that what runs inside sets the rates itself, as a scheduler of torch does.
+
+        Args:
+            by: As for `set_lr`.
+            relative: As for `set_lr`.
         """
         self.check_rate()
-        before = self._rate_set
-        rates.set_rates(self.optimizers, self.bases, float(value), only=optimizer)
-        self._rate_set = (self.lr, by)
-        if before is not None and before[1] != by:
+        before = self.rate_set
+        yield
+        self.rate_set = (self.lr, by)
+        if before is not None and before[1] != by and not relative:
             self._say_overwritten(before, by)
 
     def check_rate(self) -> None:
         """Say once if what a callback set was overwritten by a scheduler or by other code."""
-        before = self._rate_set
+        before = self.rate_set
         if before is not None and self.lr != before[0]:
-            self._rate_set = None
+            self.rate_set = None
             self._say_overwritten(before, "a scheduler or other code")
 
     def _say_overwritten(self, before: tuple[float, str], by: str) -> None:
@@ -350,8 +387,6 @@ class Loop:
             StateError: Outside of ``on_batch_checkpoint`` and ``on_epoch_checkpoint``: elsewhere
                 a part of the batch or epoch would be missing from it.
         """
-        from hookloop import state
-
         if self.position is None:
             raise StateError(
                 "The state of a run can only be taken at its checkpoint hooks.",
@@ -368,8 +403,6 @@ class Loop:
             StateError: If the state is of another format, model, optimizer or callback; nothing
                 has been changed then.
         """
-        from hookloop import state
-
         state.check(self, saved)
         state.load_counters(self, saved)
         self.pending_state = saved

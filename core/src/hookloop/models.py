@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hookloop.errors import ArgumentError
+from hookloop.registry import where
+from hookloop.structures import described, is_array
 
 
 def best_device(device: str | torch.device, model: nn.Module) -> torch.device:
@@ -47,6 +51,35 @@ def unwrapped(model: nn.Module) -> nn.Module:
         if inner is None:
             return model
         model = inner
+
+
+@contextmanager
+def in_mode(model: nn.Module, *, training: bool) -> Iterator[None]:
+    """Put a model into ``train`` or ``eval`` mode, and afterwards every module back as it was."""
+    modes = [(module, module.training) for module in model.modules()]
+    model.train() if training else model.eval()
+    try:
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def takes_all(model: nn.Module, data: Any) -> bool:
+    """Tell whether data are a tuple of arrays, each of which the model takes as an argument."""
+    if not (isinstance(data, tuple) and all(map(is_array, data))):
+        return False
+    try:
+        inspect.signature(model.forward).bind(*data)
+    except (TypeError, ValueError):  # not so many, or of a signature that nobody knows
+        return False
+    return True
+
+
+def explain(error: Exception, part: str, loop: Any, **data: Any) -> None:
+    """Note where in a step an error comes from, and of what kind the data were; no values."""
+    told = "; ".join(f"{name}: {described(value)}" for name, value in data.items())
+    error.add_note(f"raised in {part}{where(loop)}; {told}")
 
 
 def caller(model: Callable[..., Any]) -> Callable[[Any], Any]:

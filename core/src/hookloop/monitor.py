@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
-from hookloop.errors import ArgumentError, MonitorError, listed
+from hookloop.errors import ArgumentError, MonitorError, did_you_mean, listed, warn
 
 Direction = Literal["min", "max"]
 
@@ -85,26 +84,51 @@ class Monitor:
         self._told = False
         self.direction: Direction | None = None if mode == "auto" else mode  # type: ignore[assignment]
 
-    def start(self, metrics: Mapping[str, Any] | None = None) -> None:
+    def start(
+        self, metrics: Mapping[str, Any] | None = None, reported: Collection[str] | None = None
+    ) -> None:
         """Forget what was seen, and settle the direction. Called when a run starts.
 
         Args:
             metrics: The run's metrics by name; one that says ``higher_is_better`` decides for
                 itself.
+            reported: What the loop is known to report; None if it cannot tell. Another name is
+                warned of, as only a callback can report it.
 
         Raises:
             MonitorError: If ``mode="auto"`` cannot tell which way is better.
         """
         self.best = self._first
         self._seen = self._told = False
+        doubt = self._doubt(reported)
         if self._mode == "auto":
             self.direction = self._declared(metrics or {}) or direction_of(self.name)
             if self.direction is None:
                 message = (
                     f"{self.who}: cannot tell from its name whether a lower or a higher "
-                    f"{self.name!r} is better."
+                    f"{self.name!r} is better.{doubt}"
                 )
                 raise MonitorError(message, fix="write mode='min' or mode='max'")
+        if doubt:
+            self._told = True
+            warn(f"{self.who}: {doubt.strip()}\nfix: {self._fix('unless a callback logs it')}")
+
+    def _doubt(self, reported: Collection[str] | None) -> str:
+        """Say that nothing in the loop reports the quantity; empty where that is not known."""
+        if reported is None or self.name in reported:
+            return ""
+        guess = self._guess(reported)
+        return f" Nothing is known to report {self.name!r}.{guess} Known: {listed(reported)}."
+
+    def _guess(self, names: Collection[str]) -> str:
+        """Suggest a near name, of validation for one of validation."""
+        kind = self.name.startswith("val_")
+        alike = [name for name in names if name.startswith("val_") == kind and name != self.name]
+        return did_you_mean(self.name, alike)
+
+    def _fix(self, unless: str) -> str:
+        data = "pass validation_data=, or " if self.name.startswith("val_") else ""
+        return f"{data}monitor one of these, {unless}".rstrip(", ")
 
     def _declared(self, metrics: Mapping[str, Any]) -> Direction | None:
         metric = metrics.get(self.name.removeprefix("val_"))
@@ -134,23 +158,17 @@ class Monitor:
             if found is None
             else f"is a {type(found).__name__}, not a single number,"
         )
-        warnings.warn(
+        warn(
             f"{self.who}: {self.name!r} {what} at the end of this epoch, which does not count; "
-            f"reported: {listed(logs)}.\n"
-            f"fix: {'pass validation_data=, or ' if self.name.startswith('val_') else ''}"
-            "monitor one of these",
-            UserWarning,
-            stacklevel=2,
+            f"reported: {listed(logs)}.{self._guess(logs)}\nfix: {self._fix('')}"
         )
 
     def finish(self) -> None:
         """Say it again, at the end of a run, if the quantity never came."""
         if self._told and not self._seen:
-            warnings.warn(
+            warn(
                 f"{self.who}: {self.name!r} was never reported in this run, so it decided nothing."
-                "\nfix: monitor a quantity that is reported",
-                UserWarning,
-                stacklevel=2,
+                "\nfix: monitor a quantity that is reported"
             )
 
     def beats(self, value: float, other: float | None) -> bool:

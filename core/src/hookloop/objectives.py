@@ -1,4 +1,4 @@
-"""Losses, optimizers and metrics by name, and the objective that a step computes with them."""
+"""Losses and metrics by name, and the objective that a step computes with them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hookloop.errors import ArgumentError, DataError, did_you_mean, listed
-from hookloop.selection import parse, read_bare
+from hookloop.structures import described
 
 Function = Callable[[Any, Any], Tensor]
 
@@ -31,21 +31,26 @@ LOSSES: dict[str, Function] = {
     "huber": F.huber_loss,
     "kl_div": lambda outputs, targets: F.kl_div(outputs, targets, reduction="batchmean"),
 }
-
-OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
-    "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
-    "adamw": torch.optim.AdamW,
-    "nadam": torch.optim.NAdam,
-    "radam": torch.optim.RAdam,
-    "adamax": torch.optim.Adamax,
-    "adagrad": torch.optim.Adagrad,
-    "adadelta": torch.optim.Adadelta,
-    "rmsprop": torch.optim.RMSprop,
+#: What Keras calls them, and what is to be known before one takes the other's place.
+_KERAS = {
+    "categorical_crossentropy": (
+        "cross_entropy",
+        "takes logits (no softmax), and class indices or rows of probabilities",
+    ),
+    "sparse_categorical_crossentropy": (
+        "cross_entropy",
+        "takes logits (no softmax) and class indices (int64)",
+    ),
+    "binary_crossentropy": (
+        "binary_cross_entropy_with_logits",
+        "takes logits (no sigmoid), and 0 and 1 as floats of the same shape",
+    ),
+    "kl_divergence": ("kl_div", "takes log-probabilities and probabilities"),
+    "categorical_accuracy": ("accuracy", "sees by the shapes what the targets are"),
+    "sparse_categorical_accuracy": ("accuracy", "sees by the shapes what the targets are"),
+    "binary_accuracy": ("accuracy", "takes logits: those above 0 mean 1"),
+    "sparse_top_k_categorical_accuracy": ("top5_accuracy", "looks at five scores, not k"),
 }
-_FUSED = ("sgd", "adam", "adamw", "adagrad")
-#: Where the optimizer itself has no default.
-_RATES = {"sgd": 0.01}
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> Tensor:
@@ -89,6 +94,19 @@ METRICS: dict[str, Function] = {
 }
 
 
+def _are_answers(outputs: Tensor, targets: Tensor) -> bool:
+    """Tell whether targets can be right or wrong; waits for the device, once."""
+    if not targets.is_floating_point():
+        return True
+    if outputs.ndim == targets.ndim + 1:  # classes, as floats
+        fit = (targets >= 0) & (targets == targets.round())
+    elif outputs.ndim > 1 and outputs.shape[1] > 1:  # one-hot, smoothed perhaps
+        fit = (targets >= 0) & ((targets.sum(1, keepdim=True) - 1).abs() < 1e-3)
+    else:
+        fit = (targets == 0) | (targets == 1)
+    return bool(fit.all())
+
+
 class Objective:
     """What a run computes from outputs and targets: one loss to minimise, and metrics to report.
 
@@ -112,6 +130,7 @@ class Objective:
         self.metrics: dict[str, Any] = {}
         self._functions: list[tuple[str, str | None, Function]] = []
         self.accumulating: list[tuple[str, str | None, Any]] = []
+        self._checked = False
         for key, output, metric in self._named(metrics):
             self._add(key, output, metric)
 
@@ -144,6 +163,26 @@ class Objective:
             dict.__setitem__(logs, f"{output}_loss", part.detach())
             total = total + part
         return total  # type: ignore[no-any-return]
+
+    def check(self, outputs: Any, targets: Any) -> None:
+        """Refuse targets that a metric by name makes no sense of; called with a first batch.
+
+        Raises:
+            DataError: If ``accuracy`` is asked for, and the targets are numbers, not answers.
+        """
+        if self._checked:
+            return
+        self._checked = True
+        for key, output, function in self._functions:
+            if function in (accuracy, top5_accuracy):
+                found, wanted = _both(outputs, targets, output)
+                if not _are_answers(found, wanted):
+                    message = (
+                        f"The metric {key!r} is given targets that are neither classes, nor "
+                        f"one-hot rows, nor 0 and 1 ({described(wanted)})."
+                    )
+                    fix = 'to predict numbers use "mae" or "mse"; for classes pass whole numbers'
+                    raise DataError(message, fix=fix)
 
     def measure(self, outputs: Any, targets: Any, logs: dict[str, Any]) -> None:
         """Add the metrics of a batch to its logs, and to the metrics that accumulate."""
@@ -209,61 +248,6 @@ class Objective:
             raise ArgumentError(message, fix=fix)
 
 
-def make_optimizer(chosen: Any, model: nn.Module) -> torch.optim.Optimizer:
-    """Make the optimizer of a run.
-
-    Args:
-        chosen: An instance; a name with settings, such as ``"sgd:lr=0.1,momentum=0.9"``; or a
-            callable that takes the parameters.
-        model: Whose parameters it is to change.
-
-    Raises:
-        ArgumentError: For a name nobody knows, or what is no optimizer.
-    """
-    if isinstance(chosen, str):
-        chosen = _optimizer_by_name(chosen, model)
-    elif not isinstance(chosen, torch.optim.Optimizer):
-        if not callable(chosen):
-            message = f"optimizer={chosen!r} is a {type(chosen).__name__}."
-            raise ArgumentError(message, fix='pass "adam", an instance, or lambda parameters: ...')
-        chosen = chosen(model.parameters())
-    if isinstance(chosen, torch.optim.LBFGS):
-        message = "LBFGS calls the model itself, several times a step, which Trainer does not do."
-        raise ArgumentError(message, fix="use another optimizer, or your own loop")
-    if not isinstance(chosen, torch.optim.Optimizer):
-        message = f"optimizer= made a {type(chosen).__name__}, which is no torch optimizer."
-        raise ArgumentError(message, fix="return a torch.optim.Optimizer")
-    return chosen
-
-
-def _optimizer_by_name(text: str, model: nn.Module) -> torch.optim.Optimizer:
-    name, written = parse(text)
-    settings = {key: read_bare(value) for key, value in written.items()}
-    if name.lower() not in OPTIMIZERS:
-        message = f"No optimizer is called {name!r}.{did_you_mean(name.lower(), OPTIMIZERS)}"
-        raise ArgumentError(message, fix=f"one of: {listed(OPTIMIZERS)}, or pass an instance")
-    kind, key = OPTIMIZERS[name.lower()], name.lower()
-    if key in _RATES:
-        settings.setdefault("lr", _RATES[key])
-    if key in _FUSED and "fused" not in settings and "foreach" not in settings:
-        try:
-            return kind(model.parameters(), **settings, fused=True)  # type: ignore[call-arg]
-        except (RuntimeError, TypeError, ValueError):
-            pass  # not on this device, or not with these settings: the plain one says what is wrong
-    try:
-        return kind(model.parameters(), **settings)
-    except (TypeError, ValueError) as error:
-        message = f"The optimizer {text!r} refused its settings: {error}."
-        raise ArgumentError(message, fix=f"see torch.optim.{kind.__name__}") from None
-
-
-def foreign_parameters(optimizer: torch.optim.Optimizer, model: nn.Module) -> bool:
-    """Tell whether an optimizer changes parameters that are not the model's."""
-    own = {id(parameter) for parameter in model.parameters()}
-    groups = optimizer.param_groups
-    return any(id(parameter) not in own for group in groups for parameter in group["params"])
-
-
 def check_loss(loss: Any, *, gradient: bool = True) -> None:
     """Refuse what is no loss, or has no gradient; called with the first batch of a run."""
     if not isinstance(loss, Tensor):
@@ -299,6 +283,10 @@ def _named_function(chosen: Any, table: Mapping[str, Any], kind: str) -> Any:
         return chosen
     if chosen.lower() in table:
         return table[chosen.lower()]
+    ours, remark = _KERAS.get(chosen.lower(), ("", ""))
+    if ours in table:
+        message = f"No {kind} is called {chosen!r}; Keras's is {ours!r} here, which {remark}."
+        raise ArgumentError(message, fix=f'write "{ours}", or pass a function')
     message = f"No {kind} is called {chosen!r}.{did_you_mean(chosen.lower(), table)}"
     raise ArgumentError(message, fix=f"one of: {listed(table)}, or pass a function")
 

@@ -9,15 +9,14 @@ same generated functions in the same order.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Literal
 
 import pluggy
 
 from hookloop import hookspecs
-from hookloop.errors import HookError, HookloopError, did_you_mean, listed
-from hookloop.implementations import Implementation, implementations
+from hookloop.errors import HookError, HookloopError, did_you_mean, listed, warn
+from hookloop.implementations import Implementation, implementations, likely_hook
 
 Policy = Literal["raise", "disable", "auto"]
 Call = Callable[..., Any]
@@ -65,8 +64,10 @@ class Registry:
             for index, (name, callback) in enumerate(callbacks)
             for implementation in implementations(callback, name, index, self.hooks)
         ]
+        self._warn_of_idle()
         self._namespace: dict[str, Any] = {
             **{f"_opened_{hook}": seen for hook, seen in self._opened.items()},
+            "__name__": __name__,  # so that warnings look for the user further out
             "_failed": self._failed,
             "_wrapped": self._wrapped,
         }
@@ -119,6 +120,14 @@ class Registry:
     def begin(self, hook: str) -> None:
         """Forget who saw an earlier ``on_*_begin`` of this kind."""
         self._opened[hook].clear()
+
+    def _warn_of_idle(self) -> None:
+        busy = {implementation.index for implementation in self._implementations}
+        for index, callback in enumerate(self.callbacks):
+            meant = None if index in busy else likely_hook(callback)
+            if meant is not None:
+                what = f"{self.names[index]} implements no hook, so it does nothing: {meant}"
+                warn(f"{what}\nfix: rename the method")
 
     # -- order ---------------------------------------------------------------------------
 
@@ -205,7 +214,8 @@ class Registry:
             self._namespace.setdefault(implementation.key, implementation.function)
             lines += [f"    {line}" for line in self._lines(implementation, results=results)]
         scope: dict[str, Any] = {}
-        exec("\n".join(lines), self._namespace, scope)  # noqa: S102
+        source = compile("\n".join(lines), f"<hookloop: {hook}>", "exec")
+        exec(source, self._namespace, scope)  # noqa: S102
         function: Call = scope[hook]
         return function
 
@@ -235,7 +245,7 @@ class Registry:
 
     def _failed(self, index: int, hook: str, loop: Any, error: BaseException) -> None:
         """Note where an exception comes from, then raise it, keep it, or turn its callback off."""
-        error.add_note(f"raised by callback {self.names[index]!r} in {hook}{_where(loop)}")
+        error.add_note(f"raised by callback {self.names[index]!r} in {hook}{where(loop)}")
         if self._may_be_disabled(index, hook, error):
             self._disable(index, hook, loop, error)
         elif hook in PAIRS:
@@ -265,12 +275,11 @@ class Registry:
                 off = _off_wrapper if implementation.wrapper else _off
                 self._namespace[implementation.key] = off
         details = "".join(traceback.format_exception(error))
-        warnings.warn(
-            f"{name} failed in {hook}{_where(loop)} and is off for the rest of this run; training "
+        warn(
+            f"{name} failed in {hook}{where(loop)} and is off for the rest of this run; training "
             f"goes on without it.\n{details}"
             f"fix: mend or leave out {name!r}; on_callback_error='raise' stops the run instead",
             RuntimeWarning,
-            stacklevel=2,
         )
 
     def _wrapped(
@@ -332,7 +341,8 @@ def _no_yield(error: BaseException, name: str, hook: str) -> BaseException:
     return error
 
 
-def _where(loop: Any) -> str:
+def where(loop: Any) -> str:
+    """Tell epoch and batch of a loop, for a note; both count from 0."""
     epoch, batch = getattr(loop, "epoch", None), getattr(loop, "batch", None)
     place = [f"epoch {epoch}"] if epoch is not None else []
     place += [f"batch {batch}"] if batch is not None else []

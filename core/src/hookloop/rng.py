@@ -49,19 +49,11 @@ def restore(state: Mapping[str, Any]) -> None:
 @contextmanager
 def fork() -> Iterator[None]:
     """Run a block whose draws leave no trace: all generators are put back afterwards."""
-    import numpy
-    import torch
-
-    python, numbers, tensors = random.getstate(), numpy.random.get_state(), torch.get_rng_state()
-    cuda = torch.cuda.get_rng_state_all() if _cuda_in_use() else []
+    before = capture()
     try:
         yield
     finally:
-        random.setstate(python)
-        numpy.random.set_state(numbers)
-        torch.set_rng_state(tensors)
-        if cuda:
-            torch.cuda.set_rng_state_all(cuda)
+        restore(before)
 
 
 @contextmanager

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hookloop.errors import SettingError, StateError, did_you_mean
+from hookloop.errors import SettingError, did_you_mean
+from hookloop.state import unsavable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -209,8 +210,7 @@ class Snapshot:
         for plain in (int, float, str):  # subclasses, such as numpy.float64, lose nothing
             if isinstance(value, plain):
                 return plain(value)
-        message = f"The state holds a {type(value).__name__} at {path}."
-        raise StateError(message, fix="keep numbers, text, None, lists, dicts and tensors in it")
+        raise unsavable(value, path)
 
     def _tensor(self, value: Tensor, path: str) -> Tensor:
         import torch

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -49,14 +50,15 @@ def load_callbacks(items: Any) -> list[Any]:
     Raises:
         HookloopError: One that says which item is wrong, and what to write instead.
     """
-    return [callback for item in as_items(items) for callback in _load_item(item)]
+    return [_load_item(item) for item in as_items(items)]
 
 
 def as_items(items: Any) -> list[Any]:
     """Turn what was passed as callbacks into a list of items, without loading any."""
     if hasattr(items, "as_callbacks"):
         return list(items.as_callbacks())
-    several = isinstance(items, list) or (isinstance(items, tuple) and not _is_pair(items))
+    pair = _is_pair(items) or _is_half_a_pair(items)
+    several = isinstance(items, list) or (isinstance(items, tuple) and not pair)
     return [
         part
         for item in (items if several else [items])
@@ -77,6 +79,11 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     if not reference:
         message = f"{text!r} names no callback."
         raise SelectionError(message, fix='write it as "early_stopping:patience=3"')
+    apart = re.fullmatch(r"([\w./:-]+)\W+([A-Za-z_]\w*=.*)", reference)
+    if apart:
+        name, settings = apart[1].rstrip(":"), apart[2].removesuffix(")")
+        message = f"{text!r}: a colon comes before the settings."
+        raise SelectionError(message, fix=f'write "{name}:{settings}"')
     return reference, dict(_settings(text[found.end() :], text)) if found else {}
 
 
@@ -130,14 +137,23 @@ def _is_pair(item: Any) -> bool:
     )
 
 
-def _load_item(item: Any) -> Iterator[Any]:
+def _is_half_a_pair(item: Any) -> bool:
+    """Tell whether an item is a name with something that is neither settings nor a callback."""
+    return (
+        isinstance(item, tuple)
+        and len(item) == 2
+        and isinstance(item[0], str)
+        and isinstance(item[1], int | float | list | tuple | set)
+    )
+
+
+def _load_item(item: Any) -> Any:
     if isinstance(item, str):
-        yield load(item)
-    elif _is_pair(item):
+        return load(item)
+    if _is_pair(item):
         ((name, settings),) = _pairs({item[0]: item[1]})
-        yield load(name, **settings)
-    else:
-        yield _instance(item)
+        return load(name, **settings)
+    return _instance(item)
 
 
 def _pairs(item: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -146,7 +162,11 @@ def _pairs(item: Mapping[Any, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
         plain = settings is None or isinstance(settings, Mapping)
         if not plain or not all(isinstance(key, str) for key in settings or ()):
             message = f"The settings of {name!r} are {settings!r}, not names with values."
-            raise SelectionError(message, fix=f'{{"{name}": {{"setting": value}}}}')
+            fix = f'{{"{name}": {{"setting": value}}}}'
+            if isinstance(item.get("name"), str):  # as in TOML, where each is a table
+                rest = {key: value for key, value in item.items() if key != "name"}
+                fix = json.dumps({item["name"]: rest}, default=repr)
+            raise SelectionError(message, fix=fix)
         yield str(name), settings or {}
 
 
@@ -155,6 +175,9 @@ def _instance(item: Any) -> Any:
 
     if item is None:
         raise SelectionError("None is no callback.", fix="leave it out, or pass callbacks=[]")
+    if _is_half_a_pair(item):
+        message = f"The pair {item!r} needs a mapping after the name."
+        raise SelectionError(message, fix=f'("{item[0]}", {{"setting": value}})')
     if isinstance(item, list | tuple | set):
         message = f"A {type(item).__name__} stands inside the list of callbacks."
         raise SelectionError(message, fix="pass one flat list, as in [*first, *second]")
@@ -180,7 +203,7 @@ def _make(reference: str, settings: dict[str, Any]) -> Any:
     name = settings.pop("name", None) if "name" not in parameters else None
     _check(who, parameters, settings)
     read = {key: _convert(value, parameters.get(key)) for key, value in settings.items()}
-    _check_types(who, parameters, read, discreet(factory, read))
+    _check_types(factory, who, parameters, read)
     callback = _instance(_call(factory, who, read))
     if name is not None:
         callback.name = str(name)
@@ -194,11 +217,9 @@ def resolve(reference: str) -> tuple[Callable[..., Any], str]:
         The class or factory, and how to call it in errors.
     """
     owner, slash, name = reference.rpartition("/")
-    if slash:
-        return discovery.find(name, owner).load(), name
     module, colon, attribute = reference.partition(":")
-    if not colon:
-        return discovery.find(reference).load(), reference
+    if slash or not colon:
+        return discovery.find(name, owner if slash else None).load(), name
     dotted = f"{module}.{attribute}".split(".")
     if all(part.isidentifier() for part in dotted) and not _is_installed(module):
         return discovery.import_object(reference, f"The callback {reference!r}"), attribute
@@ -218,8 +239,7 @@ def _call(factory: Callable[..., Any], who: str, settings: dict[str, Any]) -> An
     except HookloopError:
         raise
     except (TypeError, ValueError) as error:
-        shown = discreet(factory, settings)
-        written = listed(f"{key}={value!r}" for key, value in shown.items())
+        written = listed(f"{key}={value!r}" for key, value in discreet(factory, settings).items())
         message = f"{who} refused its settings ({written}): {error}"
         raise SettingError(message, fix=f"see: hookloop info {who}") from error
 
@@ -240,18 +260,28 @@ def _check(who: str, parameters: Mapping[str, inspect.Parameter], given: Mapping
 
 
 def _check_types(
-    who: str,
-    parameters: Mapping[str, inspect.Parameter],
-    given: Mapping[str, Any],
-    shown: Mapping[str, Any],
+    factory: Any, who: str, parameters: Mapping[str, inspect.Parameter], given: Mapping[str, Any]
 ) -> None:
     for key, value in given.items():
         annotation = parameters[key].annotation if key in parameters else inspect.Parameter.empty
         if annotation is inspect.Parameter.empty or accepts(annotation, value):
             continue
         wanted = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-        message = f"{who}: {key}={shown[key]!r} is a {type(value).__name__}, not {wanted}."
-        raise SettingError(message, fix=f"pass {key} as {wanted}")
+        shown = discreet(factory, given)[key]
+        message = f"{who}: {key}={shown!r} is a {type(value).__name__}, not {wanted}."
+        raise SettingError(message, fix=_advice(who, key, value, wanted))
+
+
+def _advice(who: str, key: str, value: Any, wanted: str) -> str:
+    """Say what to write in place of a value of another type."""
+    if isinstance(value, str):
+        if re.search(r";\s*[A-Za-z_]\w*=", value):
+            return f'put commas between settings: "{who}:{key}=...,..."'
+        if "Callable" in wanted:
+            return f'a function cannot be written in a string: ("{who}", {{"{key}": function}})'
+    if wanted == "bool":
+        return f"write {key}=true or {key}=false"
+    return f"pass {key} as {wanted}"
 
 
 def _convert(value: Any, parameter: inspect.Parameter | None) -> Any:

@@ -24,9 +24,9 @@ def handled(loop: Loop) -> Iterator[None]:
         return
 
     def note(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and loop._signal == signal.SIGINT:
+        if number == signal.SIGINT and loop.signal == signal.SIGINT:
             raise KeyboardInterrupt
-        loop._signal = number
+        loop.signal = number
 
     before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -47,7 +47,7 @@ def leave(loop: Loop, on_interrupt: str) -> None:
         SystemExit: With 143, after SIGTERM.
         KeyboardInterrupt: After SIGINT.
     """
-    if loop._signal == signal.SIGTERM:
+    if loop.signal == signal.SIGTERM:
         raise SystemExit(128 + signal.SIGTERM)
-    if loop._signal == signal.SIGINT and on_interrupt == "raise":
+    if loop.signal == signal.SIGINT and on_interrupt == "raise":
         raise KeyboardInterrupt

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 FORMAT = "hookloop.state"
 VERSION = 1
+#: What schedulers of torch add to parameter groups, and some are made only when a run begins.
+_OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"}
 SECTIONS = ("model", "optimizers", "scaler", "loop", "rng", "history", "callbacks", "metrics")
 
 
@@ -43,11 +45,16 @@ def capture(loop: Loop) -> dict[str, Any]:
         "history": loop.history.rows_state() if loop.history is not None else None,
         "callbacks": {
             name: {"settings": settings_of(callback), "state": callback.state_dict()}
-            for name, callback in loop.callbacks.items()
-            if callable(getattr(callback, "state_dict", None))
+            for name, callback in _stateful(loop).items()
         },
         "metrics": extra.get("metrics", {}),
     }
+
+
+def _stateful(loop: Loop) -> dict[str, Any]:
+    """Give the callbacks that have a state of their own, by name."""
+    found = loop.callbacks.items()
+    return {name: one for name, one in found if callable(getattr(one, "state_dict", None))}
 
 
 def check(loop: Loop, saved: Mapping[str, Any]) -> None:
@@ -84,7 +91,7 @@ def load_counters(loop: Loop, saved: Mapping[str, Any]) -> None:
     loop.epoch, loop.step = counters["epoch"], counters["step"]
     loop.start = (counters["epoch"], counters["batch"])
     loop.bases = [list(rates) for rates in counters["bases"]] or loop.bases
-    loop._stops[:] = [(str(reason), bool(failed)) for reason, failed in counters["stops"]]
+    loop.asked[:] = [(str(reason), bool(failed)) for reason, failed in counters["stops"]]
     loop.resumed = True
 
 
@@ -99,6 +106,7 @@ def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
         loop.model.load_state_dict(saved["model"])
     for optimizer, state in zip(loop.optimizers, saved["optimizers"], strict=True):
         optimizer.load_state_dict(state)
+    loop.rate_set = None  # the rate is that of the earlier run now, and nobody overwrote it
     if loop.history is not None and saved["history"] is not None:
         loop.history.load_rows(saved["history"])
     loop.logs.update(saved["loop"]["logs"])
@@ -112,13 +120,24 @@ def check_plain(loop: Loop) -> None:
     Raises:
         StateError: Naming the callback and the place of the value.
     """
-    for name, callback in loop.callbacks.items():
-        if callable(getattr(callback, "state_dict", None)):
-            for path, value in _not_plain(callback.state_dict(), name):
-                message = (
-                    f"The state of callback {name!r} holds a {type(value).__name__} at {path}."
-                )
-                raise StateError(message, fix="return numbers, text, None, lists, dicts, tensors")
+    for name, callback in _stateful(loop).items():
+        if not hasattr(callback, "load_state_dict"):
+            message = f"Callback {name!r} has state_dict, but no load_state_dict to put it back."
+            raise StateError(message, fix="def load_state_dict(self, state)")
+        for path, value in _not_plain(callback.state_dict(), name):
+            raise unsavable(value, path, f"The state of callback {name!r}")
+
+
+def unsavable(value: Any, path: str, what: str = "The state") -> StateError:
+    """Make the error for what is neither plain data nor a tensor: it could not be loaded again.
+
+    Args:
+        value: What was found.
+        path: Where in the state.
+        what: Whose state it is.
+    """
+    message = f"{what} holds a {type(value).__name__} at {path}."
+    return StateError(message, fix="keep numbers, text, None, lists, dicts and tensors in it")
 
 
 def _not_plain(value: Any, path: str) -> Iterator[tuple[str, Any]]:
@@ -170,7 +189,7 @@ def _check_optimizers(loop: Loop, saved: list[Mapping[str, Any]]) -> None:
         for states in (own, saved)
     ]
     settings = [
-        [sorted(map(str, group)) for state in states for group in state["param_groups"]]
+        [sorted(set(group) - _OF_SCHEDULERS) for state in states for group in state["param_groups"]]
         for states in (own, saved)
     ]
     if shapes[0] != shapes[1]:
@@ -195,8 +214,7 @@ def _check_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
 
 
 def _report_changed_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
-    stateful = [n for n, c in loop.callbacks.items() if callable(getattr(c, "state_dict", None))]
-    added = [name for name in stateful if name not in saved]
+    added = [name for name in _stateful(loop) if name not in saved]
     removed = [name for name in saved if name not in loop.callbacks]
     if added or removed:
         loop.message(

@@ -19,10 +19,16 @@ def is_arrays(data: Any) -> bool:
     if isinstance(data, tuple):  # a list is one of batches, but for one inside: several inputs
         parts = [part for one in data for part in (one if isinstance(one, list) else [one])]
         return bool(parts) and all(is_arrays(one) for one in parts)
-    return _is_array(data)
+    return is_array(data)
 
 
-def _is_array(value: Any) -> bool:
+def are_numbers(data: Any) -> bool:
+    """Tell whether data are lists of plain numbers, however deep."""
+    return isinstance(data, list) and isinstance(next(leaves(data), None), int | float)
+
+
+def is_array(value: Any) -> bool:
+    """Tell whether a value is an array or tensor of one dimension at least."""
     return (isinstance(value, Tensor) or hasattr(value, "__array__")) and getattr(
         value, "ndim", 0
     ) > 0
@@ -83,3 +89,15 @@ def size_of(inputs: Any) -> int:
         return inputs.size(0) if inputs.ndim else 1
     first = next(leaves(inputs), None)
     return len(first) if isinstance(first, Tensor) and first.ndim else 1
+
+
+def described(value: Any) -> str:
+    """Tell of a structure what its tensors are, and never a value: ``float32 (32, 4)``."""
+    if isinstance(value, Tensor | numpy.ndarray):
+        shape = ", ".join(map(str, value.shape)) + ("," if value.ndim == 1 else "")
+        return f"{str(value.dtype).removeprefix('torch.')} ({shape})"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {described(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(described, value))}]"
+    return type(value).__name__

@@ -28,32 +28,29 @@ class PathTemplate:
         self.text = os.fspath(path)
         if not self.text or "\0" in self.text:
             raise TemplateError(f"The path {self.text!r} is empty or holds NUL.", fix="name a file")
-        self.fields = {name for _, name, *_ in self._parts() if name is not None}
-
-    def _parts(self) -> list[tuple[str, str | None, str]]:
         try:
-            parsed = list(Formatter().parse(self.text))
+            self._parts = list(Formatter().parse(self.text))
         except ValueError as error:
             raise self._error(str(error), "close every brace, and write {{ for a brace") from None
-        for _, name, spec, conversion in parsed:
-            if name is None:
-                continue
-            if not re.fullmatch(r"[^\W\d][\w-]*", name) or conversion or "{" in (spec or ""):
-                raise self._error(f"{{{name}}} is no plain name", "write {name} or {name:.2f}")
-            self._try(name, spec or "")
-        return [(literal, name, spec or "") for literal, name, spec, _ in parsed]
+        for _, name, spec, conversion in self._parts:
+            if name is not None:
+                self._check(name, spec or "", conversion)
+        self.fields = {name for _, name, *_ in self._parts if name is not None}
 
-    def _try(self, name: str, spec: str) -> None:
+    def _check(self, name: str, spec: str, conversion: str | None) -> None:
+        if not re.fullmatch(r"[^\W\d][\w-]*", name) or conversion or "{" in spec:
+            raise self._error(f"{{{name}}} is no plain name", "write {name} or {name:.2f}")
         try:
             format(1 if name in COUNTERS else 1.0, spec)
         except ValueError as error:
             fix = "write {epoch:02d} for a counter, {val_loss:.2f} for a number"
-            raise self._error(f"{{{name}:{spec}}}: {error}", fix) from None
+            meant = did_you_mean(name, COUNTERS) if _is_for_counters(name, spec) else ""
+            what = f"no counter is called {name!r}" if meant else f"{{{name}:{spec}}}: {error}"
+            raise self._error(what, fix, meant) from None
 
-    def _error(self, what: str, fix: str) -> TemplateError:
-        return TemplateError(
-            f"The path template {self.text!r} cannot be formatted: {what}.", fix=fix
-        )
+    def _error(self, what: str, fix: str, meant: str = "") -> TemplateError:
+        message = f"The path template {self.text!r} cannot be formatted: {what}.{meant}"
+        return TemplateError(message, fix=fix)
 
     def unknown(self, known: Collection[str]) -> list[str]:
         """List the fields that are neither counters nor among the known names, with suggestions."""
@@ -71,19 +68,27 @@ class PathTemplate:
             The path. No value can leave the folder that the template names.
         """
         path, absent = "", []
-        for literal, name, spec in self._parts():
+        for literal, name, spec, _ in self._parts:
             path += literal
             if name is None:
                 continue
             if name not in values:
                 absent.append(name)
-            path += _escaped(values.get(name), spec) if name in values else "na"
+            path += _escaped(values[name], spec or "") if name in values else "na"
         if absent:
             missing(
                 f"{self.text!r}: {listed(absent)} was not reported and is written as 'na'; "
                 f"reported: {listed(values)}.\nfix: use one of these in the path"
             )
         return path
+
+
+def _is_for_counters(name: str, spec: str) -> bool:
+    try:
+        format(1, spec)
+    except ValueError:
+        return False
+    return name not in COUNTERS
 
 
 def _escaped(value: Any, spec: str) -> str:

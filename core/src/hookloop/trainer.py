@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
@@ -20,18 +20,27 @@ from hookloop.checks import (
     refuse_several_processes,
     refuse_used_up,
     validation_epochs,
-    warn_foreign,
 )
 from hookloop.data import Source, make_source, split
-from hookloop.defaults import Verbose, is_history, with_bar, with_defaults
+from hookloop.defaults import Verbose, with_bar, with_defaults
 from hookloop.driver import Driver
 from hookloop.errors import ArgumentError
-from hookloop.evaluation import Compute, evaluate, predict
+from hookloop.evaluation import Compute, Forward, evaluate, predict
 from hookloop.fitting import Fitting, TrainerLoop
 from hookloop.history import History
-from hookloop.logs import Logs, read
-from hookloop.models import Compiled, best_device, caller, unwrapped
-from hookloop.objectives import Objective, foreign_parameters, make_optimizer
+from hookloop.logs import Logs
+from hookloop.loop import Loop
+from hookloop.models import (
+    Compiled,
+    best_device,
+    caller,
+    explain,
+    in_mode,
+    takes_all,
+    unwrapped,
+)
+from hookloop.objectives import Objective
+from hookloop.optimizers import check_parameters, make_optimizer
 from hookloop.registry import Policy
 from hookloop.selection import load_callbacks, named
 from hookloop.structures import is_arrays
@@ -97,7 +106,6 @@ class Trainer:
         self._bf16 = precision == "bf16"
         self._call = Compiled(self.model) if compile else caller(self.model)
         self._fits = 0
-        self._said: str | None = None
 
     def fit(
         self,
@@ -152,13 +160,13 @@ class Trainer:
         if epochs - initial_epoch > 1:
             refuse_used_up("data", source, steps_per_epoch)
             refuse_used_up("validation_data", validation, None)
-        steps = source.at_most(steps_per_epoch)
         loop = self._loop(
-            with_defaults(self._callbacks(callbacks), verbose),
+            callbacks,
+            source,
+            verbose,
+            add=with_defaults,
             epochs=epochs,
-            steps=steps,
-            source=source,
-            verbose=verbose,
+            limit=steps_per_epoch,
             validation_data=validation_data,
             policy=on_callback_error,
         )
@@ -173,9 +181,10 @@ class Trainer:
             limit=steps_per_epoch,
             seed=self._data_seed(),
         )
-        self.history = loop.history = next(c for c in loop.callbacks.values() if is_history(c))
-        if foreign_parameters(self.optimizer, self.module):
-            warn_foreign()
+        self.history = loop.history = next(
+            one for one in loop.callbacks.values() if isinstance(one, History)
+        )
+        check_parameters(self.optimizer, self.module, *self.objective.modules)
         if epochs:
             self._run(loop.fitting, initial_epoch, epochs, resume)
         return self.history
@@ -201,20 +210,19 @@ class Trainer:
         """
         refuse_misplaced("evaluate", misplaced)
         source = self._source(data, batch_size, shuffle=False)
-        loop = self._loop(
-            with_bar(self._callbacks(callbacks), verbose), source=source, verbose=verbose
-        )
-        driver = Driver(loop)
-        objective = self.objective.twin()
-        with self._ends(driver):
-            logs = evaluate(self.model, self._compute(objective), objective, source, driver)
-        return {key: read(value) for key, value in logs.items()}
+        loop = self._loop(callbacks, source, verbose)
+        driver, objective = Driver(loop), self.objective.twin()
+        with _ends(loop, driver):
+            compute = self._compute(objective, loop, "evaluation")
+            logs = evaluate(self.model, compute, objective, source, driver)
+        return dict(logs)
 
     def measure(self, data: Any, batch_size: int | None = None) -> dict[str, float]:
         """Do what ``evaluate`` does, with no callbacks and nothing shown."""
         source = self._source(data, batch_size, shuffle=False)
         objective = self.objective.twin()
-        logs = evaluate(self.model, self._compute(objective), objective, source, None)
+        compute = self._compute(objective, None, "evaluation")
+        logs = evaluate(self.model, compute, objective, source, None)
         return dict(logs)
 
     def predict(
@@ -229,6 +237,7 @@ class Trainer:
 
         Args:
             data: Inputs as arrays or tensors, or anything that ``fit`` takes; targets are ignored.
+                A tuple of arrays is inputs where the model takes so many positional arguments.
             batch_size: Samples a batch, for arrays and datasets.
             callbacks: As for ``fit``; they see the predict hooks.
             verbose: 0 shows nothing, else a progress bar.
@@ -238,12 +247,10 @@ class Trainer:
             such tensors.
         """
         source = self._source(data, batch_size, shuffle=False, paired=False)
-        loop = self._loop(
-            with_bar(self._callbacks(callbacks), verbose), source=source, verbose=verbose
-        )
+        loop = self._loop(callbacks, source, verbose)
         driver = Driver(loop)
-        with self._ends(driver):
-            return predict(self.model, self._forward, source, driver)
+        with _ends(loop, driver):
+            return predict(self.model, self._forward(loop), source, driver)
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -253,55 +260,56 @@ class Trainer:
             loop.load_state_dict(load_state(resume))
         if self.seed is not None:
             rng.seed_all(self.seed)
-        with signals.handled(loop), self._ends(driver), _training(self.model):
+        with signals.handled(loop), _ends(loop, driver), in_mode(self.model, training=True):
             driver.train_begin()
             fitting.run(first, epochs)
             driver.train_end()
         signals.leave(loop, self.on_interrupt)
 
-    @contextmanager
-    def _ends(self, driver: Driver) -> Iterator[None]:
-        """Have every callback see its end, and nested runs know that they are nested."""
-        with arguments.outermost():
-            try:
-                if self._said:
-                    driver.loop.message(self._said)
-                yield
-            except BaseException as error:
-                driver.fail(error)
-                raise
-
-    def _callbacks(self, callbacks: Any) -> list[Any]:
-        chosen, self._said = arguments.with_environment(callbacks)
-        return load_callbacks(chosen)
-
-    def _loop(self, callbacks: list[Any], **about: Any) -> TrainerLoop:
-        source, validation_data = about["source"], about.get("validation_data")
+    def _loop(
+        self,
+        callbacks: Any,
+        source: Source,
+        verbose: Verbose,
+        *,
+        add: Callable[[list[Any], Verbose], list[Any]] = with_bar,
+        epochs: int = 1,
+        limit: int | None = None,
+        validation_data: Any = None,
+        policy: Policy = "auto",
+    ) -> TrainerLoop:
+        chosen, said = arguments.with_environment(callbacks)
         loop = TrainerLoop(
             model=self.module,
             optimizers=[self.optimizer],
-            callbacks=named(callbacks),
+            callbacks=named(add(load_callbacks(chosen), verbose)),
             params={
-                "epochs": about.get("epochs", 1),
-                "steps": about.get("steps", source.steps),
+                "epochs": epochs,
+                "steps": source.at_most(limit),
                 "batch_size": source.batch_size,
                 "samples": source.samples,
-                "verbose": about["verbose"],
+                "verbose": verbose,
                 "metrics": self.objective.names,
                 "do_validation": validation_data is not None,
             },
             validation_data=validation_data,
             metrics=self.objective.metrics,
-            policy=about.get("policy", "auto"),
+            policy=policy,
         )
-        loop.trainer = self
+        loop.trainer, loop.said = self, said
         loop.watch(self.model)
         return loop
 
     def _source(self, data: Any, size: int | None, *, shuffle: bool, paired: bool = True) -> Source:
         at_least("batch_size", size, 1, optional=True)
+        whole = not paired and takes_all(self.module, data)
         return make_source(
-            data, batch_size=size, shuffle=shuffle, device=self.device, paired=paired
+            data,
+            batch_size=size,
+            shuffle=shuffle,
+            device=self.device,
+            paired=paired,
+            whole=whole,
         )
 
     def _validation(self, data: Any, batch_size: int | None) -> Source | None:
@@ -328,18 +336,33 @@ class Trainer:
         self._fits += 1
         return (torch.initial_seed() + self._fits) % 2**63
 
-    def _forward(self, inputs: Any) -> Any:
-        with self._autocast():
-            return self._call(inputs)
+    def _forward(self, loop: Loop) -> Forward:
+        def forward(inputs: Any) -> Any:
+            try:
+                with self._autocast():
+                    return self._call(inputs)
+            except Exception as error:
+                explain(error, "the forward pass of prediction", loop, inputs=inputs)
+                raise
 
-    def _compute(self, objective: Objective) -> Compute:
+        return forward
+
+    def _compute(self, objective: Objective, loop: Loop | None, phase: str) -> Compute:
         call, single = self._call, objective.single
 
         def compute(inputs: Any, targets: Any, logs: Logs) -> tuple[Any, Tensor]:
-            outputs = call(inputs)
-            if single is not None:
-                return outputs, single(outputs, targets)
-            return outputs, objective.loss(outputs, targets, logs)
+            try:
+                outputs = call(inputs)
+            except Exception as error:
+                explain(error, f"the forward pass of {phase}", loop, inputs=inputs)
+                raise
+            try:
+                if single is not None:
+                    return outputs, single(outputs, targets)
+                return outputs, objective.loss(outputs, targets, logs)
+            except Exception as error:
+                explain(error, f"the loss of {phase}", loop, outputs=outputs, targets=targets)
+                raise
 
         if not self._bf16:
             return compute
@@ -355,12 +378,13 @@ class Trainer:
 
 
 @contextmanager
-def _training(model: nn.Module) -> Iterator[None]:
-    """Put a model into ``train`` mode, and every module back as it was."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
+def _ends(loop: TrainerLoop, driver: Driver) -> Iterator[None]:
+    """Have every callback see its end, and nested runs know that they are nested."""
+    with arguments.outermost():
+        try:
+            if loop.said:
+                loop.message(loop.said)
+            yield
+        except BaseException as error:
+            driver.fail(error)
+            raise

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hookloop_progbar_logger._frame import Frame, duration, number, speed
 
@@ -42,12 +44,48 @@ def test_a_finished_bar_shows_four_metrics_in_80_columns() -> None:
     ]
 
 
-def test_what_does_not_fit_40_columns_is_elided_and_never_cut_in_the_middle() -> None:
-    """A narrow terminal gets fewer metrics and details, whole ones."""
-    assert FINISHED.picture(40).plain.splitlines() == [
-        "Epoch 3/10 ━━━━━ 45/45 • 1.0s",
-        "  loss: 0.1235 • accuracy: 0.9701 • …",
+def test_a_running_bar_leaves_out_what_does_not_fit_and_never_cuts_in_the_middle() -> None:
+    """A narrow terminal gets fewer metrics and details, whole ones; the losses go first."""
+    values = {"accuracy": 0.9701, "val_accuracy": 0.95, "val_loss": 0.2, "loss": 0.12345}
+
+    assert replace(RUNNING, values=values).picture(50).plain.splitlines() == [
+        "Epoch 3/10 ━────  9/45 • 0:00:04 left",
+        "  loss: 0.1235 • val_loss: 0.2000 • …",
     ]
+
+
+@pytest.mark.parametrize(
+    ("width", "metrics"),
+    [
+        (
+            50,
+            ["  loss: 0.1235 • accuracy: 0.9701", "  val_loss: 0.2000 • val_accuracy: 0.9500"],
+        ),
+        (
+            40,
+            [
+                "  loss: 0.1235 • accuracy: 0.9701",
+                "  val_loss: 0.2000",
+                "  val_accuracy: 0.9500",
+            ],
+        ),
+        (
+            20,
+            [
+                "  loss: 0.1235",
+                "  accuracy: 0.9701",
+                "  val_loss: 0.2000",
+                "  val_accu…: 0.9500",
+            ],
+        ),
+    ],
+    ids=str,
+)
+def test_a_finished_bar_shows_every_metric_in_as_many_lines_as_it_takes(
+    width: int, metrics: list[str]
+) -> None:
+    """Those of validation come last, and are what a person looks for."""
+    assert FINISHED.picture(width).plain.splitlines()[1:] == metrics
 
 
 @pytest.mark.parametrize("width", [1, 5, 12, 20, 33, 40, 61, 80, 200])
@@ -120,16 +158,21 @@ def test_the_plain_line_holds_everything() -> None:
         (0.5, "0.5000"),
         (0.0, "0.0000"),
         (-2.25, "-2.2500"),
-        (0.00012345, "1.2345e-04"),
-        (1e-3, "0.0010"),
+        (0.01, "0.0100"),
+        (0.005, "0.005"),
+        (0.001, "0.001"),
+        (0.0005, "0.0005"),
+        (0.00987654, "0.009877"),
+        (-0.00012345, "-0.0001234"),
+        (1e-5, "1e-05"),
         (12345678.0, "1.2346e+07"),
         (float("nan"), "nan"),
         (float("inf"), "inf"),
         (7, "7"),
     ],
 )
-def test_numbers_have_four_decimals_or_an_exponent(value: float, text: str) -> None:
-    """As Keras writes them."""
+def test_numbers_have_four_decimals_or_four_digits(value: float, text: str) -> None:
+    """So a small learning rate is written like a larger one, and loses nothing."""
     assert number(value) == text
 
 

@@ -241,6 +241,23 @@ def test_epochs_shorter_than_a_redraw_are_drawn_once_each() -> None:
     assert draws(file) == 21  # and the very first, when the run began
 
 
+@pytest.mark.parametrize(("seconds", "shown"), [(0.002, False), (0.5, True)], ids=["short", "long"])
+def test_validation_is_shown_at_once_unless_the_epoch_is_too_short_to_be_seen(
+    seconds: float, shown: bool
+) -> None:
+    """Also right after a redraw: its first batch may take long."""
+    file = Teletype()
+    callbacks, clock = started(ProgbarLogger(file=file), steps=1)
+    callbacks.on_epoch_begin(0)
+    clock.now += seconds
+    callbacks.on_train_batch_end(0, {"loss": 1.0})
+    callbacks.on_test_begin()
+
+    assert ("validation 0" in plain(file)) is shown
+    callbacks.on_test_end({})
+    callbacks.on_train_end()
+
+
 @pytest.mark.parametrize("file", [Teletype(), io.StringIO()], ids=["terminal", "file"])
 def test_no_value_is_read_between_redraws(file: io.StringIO) -> None:
     """A value on a device is waited for at redraws only, and never for a file."""

@@ -148,6 +148,10 @@ callbacks.on_train_end()
             "  loss: 2.0000",
         ],
         [
+            "Epoch 1/1 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 3/3 • validation 0 • 0:00:01",
+            "  loss: 2.0000",
+        ],
+        [
             "Epoch 1/1 ━━━━━━━━━━━━━━━━━━━━━━━━━━━━━━ 3/3 • validation 1 • 0:00:01",
             "  loss: 2.0000",
         ],
@@ -158,9 +162,19 @@ callbacks.on_train_end()
     ]
 
 
-@pytest.mark.parametrize("columns", [20, 40, 61])
-def test_nothing_wraps_in_a_narrow_terminal(columns: int, tmp_path: Path) -> None:
-    """Two lines an epoch, however few columns there are."""
+@pytest.mark.parametrize(
+    ("columns", "metrics"),
+    [
+        (20, ["  loss: 1.0000", "  accuracy: 0.5000", "  a_long_o…: 0.2500"]),
+        (40, ["  loss: 1.0000 • accuracy: 0.5000", "  a_long_one: 0.2500"]),
+        (61, ["  loss: 1.0000 • accuracy: 0.5000 • a_long_one: 0.2500"]),
+    ],
+    ids=str,
+)
+def test_nothing_wraps_in_a_narrow_terminal(
+    columns: int, metrics: list[str], tmp_path: Path
+) -> None:
+    """A finished epoch has all its metrics, and of the redraws before nothing is left."""
     script = """
 callbacks = CallbackList(["progbar_logger"], model=None, params={"epochs": 100, "steps": 1000})
 callbacks.on_train_begin()
@@ -174,9 +188,8 @@ callbacks.on_train_end()
 """
     lines, cursor = seen(in_terminal(tmp_path, script, columns), columns)
 
-    assert len(lines) == 4
     assert cursor
-    assert [line[:6] for line in lines] == ["Epoch ", "  loss"] * 2
+    assert [line if line[0] == " " else line[:6] for line in lines] == ["Epoch ", *metrics] * 2
 
 
 ENDS = {

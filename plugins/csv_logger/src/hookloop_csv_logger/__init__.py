@@ -137,8 +137,7 @@ class CSVLogger(Callback):
 
     @property
     def _who(self) -> str:
-        names = (name for name, one in self.loop.callbacks.items() if one is self)
-        return next(names, "csv_logger")
+        return self.loop.name_of(self)
 
     def state_dict(self) -> dict[str, Any]:
         return asdict(self._progress)

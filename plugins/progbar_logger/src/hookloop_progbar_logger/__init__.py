@@ -66,7 +66,7 @@ class ProgbarLogger(Callback):
         self._interval = 1 / refresh_per_second
         self._screen: Screen | None = None
         self._due = float("inf")
-        self._training = False
+        self._live = self._training = False
         self._known: dict[str, int] = {}
         self._averages: BaseLogger | None = None
         self._label = ""
@@ -104,8 +104,11 @@ class ProgbarLogger(Callback):
             self._open()
             self._begin("Evaluate")
             return
-        self._meter.pause(self.clock())
-        self._counting = Meter(self.clock(), self._known.get("validation") or None)
+        now = self.clock()
+        self._meter.pause(now)
+        self._counting = Meter(now, self._known.get("validation") or None)
+        if self._live and self._meter.elapsed(now) >= self._interval:
+            self._draw(None)  # at once: its first batch may take long
 
     @hookimpl(trylast=True)
     def on_test_end(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -153,7 +156,7 @@ class ProgbarLogger(Callback):
         """Prepare for a run; ``verbose`` and standard output are what they are now."""
         self._screen = choose(self.file, self.params.get("verbose"))
         live = self._screen is not None and self._screen.live
-        self._due = self.clock() if live else float("inf")
+        self._live, self._due = live, self.clock() if live else float("inf")
         self._known, self._averages = {}, None
         self._reset("")
 
@@ -232,6 +235,7 @@ class ProgbarLogger(Callback):
 
     def _close(self) -> None:
         screen, self._screen, self._due = self._screen, None, float("inf")
+        self._live = False
         if screen is not None:
             screen.close()
 

@@ -1,4 +1,4 @@
-"""What a bar looks like: one frame as plain text, or as two lines that fit a width."""
+"""What a bar looks like: one frame as plain text, or as lines that fit a width."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from rich.cells import cell_len
 from rich.text import Text
 
 LONGEST, SHORTEST = 30, 5
+#: What is left out last where there is no room for all.
+_FIRST = {"loss": 0, "val_loss": 1}
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,18 @@ class Frame:
         return " - ".join([self.label, *count, *self._pace(), *self._metrics()])
 
     def picture(self, width: int, *, ascii_only: bool = False) -> Text:
-        """Draw the bar, and the metrics below it, each in a line that fits.
+        """Draw the bar, and the metrics below it, in lines that fit.
+
+        While it runs the metrics are one line, which leaves out what does not fit: a picture that
+        is redrawn must not change its height. The last one has all of them, in as many lines as
+        that takes.
 
         Args:
-            width: Of the screen, in cells; nothing is ever wrapped.
+            width: Of the screen, in cells; the screen itself never wraps a line.
             ascii_only: Whether the screen can show nothing else.
 
         Returns:
-            Text of one or two lines, without a line end.
+            Text of one or more lines, without a line end.
         """
         separator, ellipsis = (" - ", "...") if ascii_only else (" • ", "…")
         room = width - 1  # a full last column makes some terminals wrap
@@ -63,15 +69,27 @@ class Frame:
         details = filter(None, [self._count(), self.note, *self._pace()])
         shown = _fitting(details, room - text.cell_len - 1, separator)
         text.append(f" {separator.join(shown)}" if shown else "")
-        metrics = self._metrics()
-        if metrics:
-            shown = _fitting(metrics, room - 2, separator, ellipsis)
+        for line in self._lines(room - 2, separator, ellipsis):
             text.append("\n  ")
-            for index, metric in enumerate(shown):
+            for index, metric in enumerate(line):
                 name, colon, value = metric.rpartition(": ")
                 text.append(separator if index else "", "dim")
                 text.append(name + colon, "dim").append(value)
         return text
+
+    def _lines(self, room: int, separator: str, ellipsis: str) -> list[list[str]]:
+        """Lay the metrics out in lines: one while the bar runs, all that it takes at the end."""
+        if not self.finished:
+            first = sorted(self.values, key=lambda name: _FIRST.get(name, len(_FIRST)))
+            shown = _fitting(self._metrics(first), room, separator, ellipsis)
+            return [shown] if self.values else []
+        lines: list[list[str]] = []
+        for metric in self._metrics():
+            if lines and cell_len(separator.join([*lines[-1], metric])) <= room:
+                lines[-1].append(metric)
+            else:
+                lines.append([_shortened(metric, room, ellipsis)])
+        return lines
 
     def _append_bar(self, text: Text, room: int, marks: str) -> None:
         """Add a bar of a length that stays the same however counts and times change."""
@@ -100,15 +118,21 @@ class Frame:
             time = f"{duration(ceil(self.left))} left"
         return [time, *([] if self.rate is None else [speed(self.rate, self.unit)])]
 
-    def _metrics(self) -> list[str]:
-        return [f"{' '.join(name.split())}: {number(v)}" for name, v in self.values.items()]
+    def _metrics(self, names: Iterable[str] | None = None) -> list[str]:
+        shown = self.values if names is None else {name: self.values[name] for name in names}
+        return [f"{' '.join(name.split())}: {number(v)}" for name, v in shown.items()]
 
 
 def number(value: float) -> str:
-    """Write a metric as Keras does: four decimals, with an exponent where that says too little."""
+    """Write a metric with four decimals, and what is small with four significant digits.
+
+    So learning rates read 0.0100, 0.005, 0.001, 0.0005, and none of them loses digits.
+    """
     if isinstance(value, int):
         return str(value)
-    return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e6 else f"{value:.4e}"
+    if 0 < abs(value) < 0.01:
+        return f"{value:.4g}"
+    return f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4e}"
 
 
 def duration(seconds: float) -> str:
@@ -136,6 +160,16 @@ def _fitting(parts: Iterable[str], room: int, separator: str, ellipsis: str = ""
             return [*shown, ellipsis] if fits else shown
         shown = more
     return shown
+
+
+def _shortened(metric: str, room: int, ellipsis: str) -> str:
+    """Shorten the name of a metric that is longer than a line; nothing of its value."""
+    name, _, value = metric.rpartition(": ")
+    if cell_len(metric) <= room:
+        return metric
+    while name and cell_len(f"{name}{ellipsis}: {value}") > room:
+        name = name[:-1]
+    return f"{name}{ellipsis}: {value}" if name else _cut(value, room, ellipsis)
 
 
 def _cut(text: str, room: int, ellipsis: str) -> str:
