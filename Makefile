@@ -16,6 +16,12 @@ BRIDGES := $(sort $(patsubst %/,%,$(wildcard plugins/in_*/)))
 MANIFESTS := core/pyproject.toml $(wildcard plugins/*/pyproject.toml)
 # xdist: one worker a core, each with one thread, or they wait for each other.
 export OMP_NUM_THREADS ?= 1
+# $(call environment,FOLDER) makes a virtual environment, unless there is one that has pip.
+environment = $(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "hookloop needs Python 3.11 or newer, which $(PYTHON) is not; name one that is:" \
+			"make $(or $(firstword $(MAKECMDGOALS)),demo) PYTHON=python3.11" >&2; exit 1; }; \
+	$(PYTHON) -m venv --clear $(1); }
 
 .PHONY: venv demo test check wheels bench parity clean
 
@@ -24,7 +30,9 @@ venv: $(VENV)/installed
 # torch and the build backend come first, so that the editable installs need no build isolation:
 # 4 seconds for all of them instead of 3 each.
 $(VENV)/installed: constraints.txt requirements-dev.txt $(MANIFESTS)
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(call environment,$(VENV))
+	@test -e $@ || echo "Installing hookloop, its plugins, torch and the tools into $(VENV):" \
+		"about 1.5 GB with torch for the CPU, more with CUDA; this takes minutes."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
@@ -56,7 +64,7 @@ bench: venv
 # Keras lives in an environment of its own; what it decides is committed under parity/results/, so
 # that no test needs it.
 .venv-parity/installed: constraints.txt parity/requirements.txt
-	test -x .venv-parity/bin/python || $(PYTHON) -m venv .venv-parity
+	@$(call environment,.venv-parity)
 	.venv-parity/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 		-r parity/requirements.txt
 	touch $@

@@ -13,7 +13,11 @@ from torch import nn
 
 import hookloop
 
-REALISTIC = ("early_stopping", "model_checkpoint", "csv_logger", "reduce_lr_on_plateau") + (
+REALISTIC = (
+    "early_stopping",
+    "model_checkpoint",
+    "csv_logger",
+    "reduce_lr_on_plateau",
     "terminate_on_nan",
     "progbar_logger",
 )

@@ -89,20 +89,23 @@ def report(windows: dict[str, list[float]], instructions: dict[str, float]) -> N
     quiet = {name: statistics.quantiles(some, n=10)[0] for name, some in windows.items()}
     median = {name: statistics.median(some) for name, some in windows.items()}
     base = next(iter(windows))
-    print(f"{'tiny model':26} {'quiet us':>9} {'ratio':>6} {'median':>7} {'instr.':>10} {'ratio':>6}")
+    print(f"{'tiny model':26} {'quiet us':>9} {'ratio':>6} {'median':>7}", end="")
+    print(f" {'instructions':>12} {'ratio':>6}")
     for name in windows:
         line = f"{name:26} {quiet[name] * 1e6:9.1f} {quiet[name] / quiet[base]:6.3f}"
         line += f" {median[name] / median[base]:7.3f}"
         if name in instructions:
             count = instructions[name]
-            line += f" {count:10,.0f} {count / instructions[base]:6.3f}"
+            line += f" {count:12,.0f} {count / instructions[base]:6.3f}"
         print(line)
     if not instructions:
         print("instructions: not counted (valgrind is not installed, or was not asked for)")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--no-instructions", action="store_true")
     parser.add_argument("--counted", action="store_true", help=argparse.SUPPRESS)

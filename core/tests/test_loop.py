@@ -130,6 +130,32 @@ def test_a_rate_that_somebody_overwrites_is_said_once(capsys: pytest.CaptureFixt
     ]
 
 
+@pytest.mark.parametrize("relative", [True, False])
+def test_a_rate_made_from_the_one_in_force_overwrites_nothing(
+    relative: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two callbacks that build on each other are not said to fight."""
+    loop = Loop(model=None, optimizers=[two_groups()])
+    loop.set_lr(0.05, by="first")
+    loop.set_lr(0.025, by="second", relative=relative)
+    assert bool(capsys.readouterr().out) is not relative
+
+
+def test_who_sets_the_rates_without_the_loop_can_say_so(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A scheduler of torch changes the groups itself, and is named if it overwrites."""
+    optimizer = two_groups()
+    loop = Loop(model=None, optimizers=[optimizer])
+    for by in ("scheduler", "scheduler", "other"):
+        with loop.setting_lr(by=by):
+            optimizer.param_groups[0]["lr"] /= 2
+    loop.check_rate()
+    assert capsys.readouterr().out.splitlines()[0] == (
+        "The learning rate was set to 0.025 by scheduler and overwritten with 0.0125 by other."
+    )
+
+
 # -- words ---------------------------------------------------------------
 
 

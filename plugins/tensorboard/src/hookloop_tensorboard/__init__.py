@@ -156,7 +156,8 @@ class TensorBoard(Callback):
         self._pace.end()
 
     def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        if self.loop.inputs is not None and self._is_due(self.histogram_freq):
+        # Of every validation, as the epochs of the histograms need not be those of validation.
+        if self.loop.inputs is not None:
             if not batch:
                 self._samples = models.Samples(self.batch_size)
             self._samples.add(self.loop.inputs)
@@ -218,7 +219,7 @@ class TensorBoard(Callback):
             run = VALIDATION if key.startswith("val_") else TRAIN
             runs[run][f"epoch_{key.removeprefix('val_')}"] = value
         if self.loop.optimizers:  # whoever changes the rate logs the one that was in force
-            rate = values.get("lr", self.loop.lr)
+            rate = runs[TRAIN].pop("epoch_lr", self.loop.lr)
             runs[TRAIN].setdefault("epoch_learning_rate", rate)
         if self.write_steps_per_second:
             runs[TRAIN]["epoch_steps_per_second"] = self._pace.end()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hookloop import Callback, hookimpl
 from hookloop.errors import SettingError
-from hookloop_terminate_on_nan._finding import Arriving, Place, is_finite
+from hookloop_terminate_on_nan._finding import Arriving, Place, are_finite, is_finite
 
 if TYPE_CHECKING:
     from hookloop import Logs
@@ -23,7 +23,8 @@ class TerminateOnNaN(Callback):
     On the CPU it looks before the optimizer steps, so that the bad step is skipped. On an
     accelerator looking would wait for the device in every step; there it looks one step late, when
     the number has arrived and the device has the next step to work on, and without exception
-    before evaluation, before a saver saves, and at the end.
+    before evaluation, before a saver saves, and at the end. There it looks at the weights, too: a
+    gradient that overflows spoils them while the loss of that batch is still finite.
 
     Args:
         raise_error: Whether to raise a RuntimeError; otherwise training is asked to stop.
@@ -49,10 +50,11 @@ class TerminateOnNaN(Callback):
         self._missing = set(self.names)
         self._left = self.names
         self._over = False
+        self._sound: tuple[int | None, ...] | None = None  # where the weights were last found so
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._reset()
-        self.loop.add_check(self._settle)
+        self.loop.add_check(self._check)
 
     def on_before_optimizer_step(self, logs: Logs) -> None:
         self._settle()
@@ -67,7 +69,7 @@ class TerminateOnNaN(Callback):
 
     @hookimpl(tryfirst=True)
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._settle()
+        self._check()
 
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         self._settle()
@@ -108,6 +110,18 @@ class TerminateOnNaN(Callback):
             if not is_finite(value):
                 self._found(one.place, value)
 
+    def _check(self) -> None:
+        """Look at everything, the weights included: something is about to rely on them."""
+        self._settle()
+        loop = self.loop
+        here = (loop.step, loop.epoch, loop.batch)
+        model: Any = loop.model  # None in a loop that was given none
+        if self._over or model is None or loop.epoch is None or here == self._sound:
+            return
+        self._sound = here
+        if not are_finite(model.parameters()):
+            self._found(self._place("weights", loop.batch), "not finite")
+
     def _found(self, place: Place, value: Any) -> None:
         if self._over:
             return
@@ -115,7 +129,8 @@ class TerminateOnNaN(Callback):
         where = f"epoch {place.epoch}" + (
             f", batch {place.batch}" if place.batch is not None else ""
         )
-        self.loop.stop(f"terminate_on_nan: {place.name} is {value} in {where}", failed=True)
+        verb = "are" if place.name == "weights" else "is"
+        self.loop.stop(f"terminate_on_nan: {place.name} {verb} {value} in {where}", failed=True)
         if self.raise_error:
             raise place.error(value)
         self.loop.message(place.line())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,7 @@ class Place:
         which = f"Epoch {self.epoch}" if self.batch is None else f"Batch {self.batch}"
         return f"{which}: Invalid {self.name}, terminating training"
 
-    def error(self, value: float) -> RuntimeError:
+    def error(self, value: Any) -> RuntimeError:
         """Make the exception, in Keras's words."""
         which = f"epoch {self.epoch}" if self.batch is None else f"batch {self.batch}"
         return RuntimeError(
@@ -66,6 +67,12 @@ def is_finite(value: Any) -> bool:
     if isinstance(value, float | int):
         return math.isfinite(value)
     return not hasattr(value, "max") or math.isfinite(one_number(value))
+
+
+def are_finite(tensors: Iterable[Tensor]) -> bool:
+    """Tell whether all elements of all tensors are finite; waits for an accelerator."""
+    # All are asked for before the first answer is waited for.
+    return all(found.item() for found in [one.detach().isfinite().all() for one in tensors])
 
 
 def one_number(value: Any) -> Any:
