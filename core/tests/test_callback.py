@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from hookloop import Callback, CallbackList, hookspecs
+from hookloop import Callback, CallbackList, Trainer, hookspecs
 from hookloop.callback import settings_of
 
 
@@ -113,3 +114,13 @@ def test_a_callback_can_be_pickled() -> None:
     """For workers that are spawned."""
     copy = pickle.loads(pickle.dumps(Data(5)))
     assert (copy.patience, settings_of(copy)) == (5, {"patience": 5})
+
+
+def test_a_callback_can_be_pickled_and_copied_after_a_run() -> None:
+    """What the run gave it stays behind; what it remembers goes along."""
+    model = torch.nn.Linear(1, 1)
+    x = torch.zeros(4, 1)
+    history = Trainer(model, loss="mse", optimizer="sgd").fit((x, x), verbose=0)
+    for twin in (pickle.loads(pickle.dumps(history)), copy.deepcopy(history)):
+        assert twin.history == history.history
+        assert (twin.loop, twin.model) == (None, None)

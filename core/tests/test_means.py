@@ -87,3 +87,10 @@ def test_going_on_from_saved_sums_gives_the_same_bits() -> None:
     for value in values[7:]:
         second.add(Logs({"size": 3, "loss": value}))
     assert second.result() == whole.result()
+
+
+def test_a_whole_number_beyond_any_float_is_infinite() -> None:
+    """It ends nobody's run."""
+    means = Means()
+    means.add(Logs({"size": 2, "big": 10**400, "small": -(10**400)}))
+    assert means.result() == {"big": float("inf"), "small": float("-inf")}

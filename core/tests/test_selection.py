@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import hookloop
 from hookloop import Callback, CallbackList, History, HookloopError
-from hookloop.errors import SettingError
+from hookloop.errors import SelectionError, SettingError
 from hookloop.selection import Bare, as_items, load_callbacks, named, parse
 
 HERE = __name__
@@ -364,3 +364,28 @@ def test_any_text_can_be_quoted(text: str) -> None:
     """Quotes take every text, whatever is in it."""
     quoted = "'" + text.replace("'", "''") + "'"
     assert parse(f"x:path={quoted},every=2") == ("x", {"path": text, "every": Bare("2")})
+
+
+def test_a_setting_that_is_written_twice_is_refused() -> None:
+    """Nobody knows which of them was meant."""
+    with pytest.raises(SelectionError) as refused:
+        parse("early_stopping:patience=3,patience=4")
+    assert str(refused.value) == (
+        "'early_stopping:patience=3,patience=4' sets patience twice.\nfix: leave one of them out"
+    )
+
+
+def test_a_space_before_a_quoted_value_is_passed_over() -> None:
+    """The quotes are still quotes."""
+    assert parse("a:b= 'q, r',c=1") == ("a", {"b": "q, r", "c": "1"})
+
+
+def test_one_instance_twice_in_a_list_is_refused() -> None:
+    """A logger would write every row twice."""
+    history = History()
+    with pytest.raises(SelectionError) as refused:
+        named([history, history])
+    assert str(refused.value) == (
+        "One History stands twice in the list of callbacks.\n"
+        "fix: leave one out, or make a second instance"
+    )

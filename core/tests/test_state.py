@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from hookloop import Callback, CallbackList, hookimpl
+from hookloop import Callback, CallbackList, Trainer, hookimpl
 from hookloop.errors import StateError
 
 
@@ -271,3 +271,39 @@ def test_stop_requests_of_callbacks_are_in_the_state() -> None:
     assert state["loop"]["stops"] == [["enough", True]]
     hooks, _ = trained(Restorer(state))
     assert (hooks.loop.stop_training, hooks.loop.stop_reason) == (True, "enough")
+
+
+class Frail(Callback):
+    """Watches, and fails when it is asked for its state."""
+
+    observer = True
+
+    def on_epoch_end(self) -> None:
+        pass
+
+    def state_dict(self) -> dict[str, Any]:
+        raise KeyError("zzz")
+
+    def load_state_dict(self, state: Any) -> None:
+        pass
+
+
+def fit_with(callback: Callback) -> None:
+    x = torch.zeros(4, 1)
+    trainer = Trainer(torch.nn.Linear(1, 1), loss="mse", optimizer="sgd")
+    trainer.fit((x, x), callbacks=[callback], verbose=0)
+
+
+def test_an_observer_that_cannot_give_its_state_is_turned_off() -> None:
+    """It takes no run down, there as little as in a hook."""
+    with pytest.warns(RuntimeWarning, match="frail failed in state_dict"):
+        fit_with(Frail())
+
+
+def test_whoever_decides_and_cannot_give_its_state_is_named() -> None:
+    """The exception keeps its type, and says whose it is."""
+    callback = Frail()
+    callback.observer = False
+    with pytest.raises(KeyError) as raised:
+        fit_with(callback)
+    assert raised.value.__notes__ == ["raised by callback 'frail' in state_dict"]

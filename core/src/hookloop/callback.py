@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hookloop.loop import Loop
 
 INERT = "__hookloop_inert__"
+_OF_THE_RUN = ("loop", "model", "validation_data")
 
 
 class Callback:
@@ -55,6 +56,10 @@ class Callback:
         self = super().__new__(cls)
         self.__dict__["_settings"] = _bound(cls, args, kwargs)
         return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the run behind when pickled or copied: what remains is the callback itself."""
+        return {key: value for key, value in vars(self).items() if key not in _OF_THE_RUN}
 
     def set_loop(self, loop: Loop) -> None:
         """Receive the running loop, before the first hook."""
@@ -113,8 +118,11 @@ def _bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str
 
 
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
+    for kind in (bool, int, float, str):
+        if isinstance(value, kind):
+            return kind(value)  # of a subclass, as NumPy's, too
+    if value is None:
+        return None
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):

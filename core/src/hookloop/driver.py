@@ -49,14 +49,14 @@ class Driver:
                 able = [host for host, offered in HOSTS.items() if offered.issuperset(lacking)]
                 message = f"{name} needs {listed(lacking)}, which {loop.host} does not offer."
                 raise CapabilityError(message, fix=f"run it in: {listed(able)}")
-        for callback in loop.callbacks.values():
+        for name, callback in loop.callbacks.items():
             given = {"set_loop": loop, "set_params": loop.params}
             given |= {"set_model": loop.model} if loop.model is not None else {}
             if hasattr(callback, "validation_data"):
                 callback.validation_data = loop.validation_data
             for setter, value in given.items():
                 if hasattr(callback, setter):
-                    getattr(callback, setter)(value)
+                    self.registry.ask(name, setter, loop, value)
 
     # -- training ----------------------------------------------------------------------------
 

@@ -82,8 +82,8 @@ def on_train_begin(loop: Loop, logs: Logs) -> None:
         loop: The running loop.
         logs: Empty.
 
-    Raises: An exception here ends the run before any training; callbacks further down the list
-        never start, and get no end hook either.
+    Raises: An exception here ends the run before any training. Callbacks further down the list
+        whose ``on_train_begin`` was not reached get no end hook either.
     """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -53,14 +54,18 @@ class Means:
 
 def _addend(value: Any) -> Any:
     """Make a logged value one that can be added up; None if it is no single number."""
-    kind = type(value)
-    if kind is float or kind is int:
-        return value
     if getattr(value, "ndim", None) != 0:
-        return float(value) if isinstance(value, int | float) else None
+        return _float(value) if isinstance(value, int | float) else None
     if not hasattr(value, "detach") or value.device.type == "cpu":
         number = value.item()
-        return number if isinstance(number, int | float) else None
+        return _float(number) if isinstance(number, int | float) else None
     import torch
 
     return value.detach().to(torch.float32 if value.device.type == "mps" else torch.float64)
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number beyond any float
+        return math.inf if value > 0 else -math.inf

@@ -117,6 +117,19 @@ class Registry:
         self._tracers.append(tracer)
         self._compiled.clear()
 
+    def ask(self, name: str, method: str, loop: Any, *arguments: Any) -> Any:
+        """Call a method of a callback that is no hook, under the shield of its hooks.
+
+        Returns:
+            What it returns; None if it failed and was turned off.
+        """
+        index = self.names.index(name)
+        try:
+            return getattr(self.callbacks[index], method)(*arguments)
+        except BaseException as error:
+            self._failed(index, method, loop, error)
+            return None
+
     def begin(self, hook: str) -> None:
         """Forget who saw an earlier ``on_*_begin`` of this kind."""
         self._opened[hook].clear()
@@ -305,6 +318,8 @@ class Registry:
         except BaseException as error:
             if error is value:  # of somebody further in, who was noted already
                 raise
+            if isinstance(value, StopIteration) and error.__cause__ is value:
+                raise value from value.__cause__  # wrapped by Python: it left a generator
             self._failed(index, hook, loop, error)
         else:
             message = f"{self.names[index]}: the wrapper {hook} yields twice."

@@ -116,6 +116,9 @@ def named(callbacks: Iterable[Any]) -> list[tuple[str, Any]]:
     """Pair each callback with its name; a name that comes again gets ``#2`` and so on."""
     pairs: dict[str, Any] = {}
     for callback in callbacks:
+        if any(callback is other for other in pairs.values()):
+            message = f"One {type(callback).__name__} stands twice in the list of callbacks."
+            raise SelectionError(message, fix="leave one out, or make a second instance")
         name = free = instance_name(callback)
         number = 1
         while free in pairs:
@@ -310,14 +313,20 @@ def read_bare(value: Any) -> Any:
 
 
 def _settings(text: str, whole: str) -> Iterator[tuple[str, Any]]:
+    seen: set[str] = set()
     while text := text.lstrip():
         found = _SETTING.match(text)
         if not found:
             message = f"{whole!r}: {text.partition(',')[0]!r} is no setting."
             fix = "write name=value, and quote a value that holds a comma: filename='a,b.csv'"
             raise SelectionError(message, fix=fix)
-        value, text = _value(text[found.end() :], whole)
-        yield found.group()[:-1], value
+        key = found.group()[:-1]
+        if key in seen:
+            message = f"{whole!r} sets {key} twice."
+            raise SelectionError(message, fix="leave one of them out")
+        seen.add(key)
+        value, text = _value(text[found.end() :].lstrip(), whole)
+        yield key, value
 
 
 def _value(text: str, whole: str) -> tuple[Any, str]:

@@ -44,8 +44,8 @@ def capture(loop: Loop) -> dict[str, Any]:
         "rng": {"now": rng.capture(), **extra.get("rng", {})},
         "history": loop.history.rows_state() if loop.history is not None else None,
         "callbacks": {
-            name: {"settings": settings_of(callback), "state": callback.state_dict()}
-            for name, callback in _stateful(loop).items()
+            name: {"settings": settings_of(loop.callbacks[name]), "state": own}
+            for name, own in _states(loop).items()
         },
         "metrics": extra.get("metrics", {}),
     }
@@ -55,6 +55,14 @@ def _stateful(loop: Loop) -> dict[str, Any]:
     """Give the callbacks that have a state of their own, by name."""
     found = loop.callbacks.items()
     return {name: one for name, one in found if callable(getattr(one, "state_dict", None))}
+
+
+def _states(loop: Loop) -> dict[str, Any]:
+    """Ask every callback for its state, but those that are off, or fail and are turned off."""
+    off = loop.registry.disabled
+    asked = [name for name in _stateful(loop) if name not in off]
+    found = {name: loop.registry.ask(name, "state_dict", loop) for name in asked}
+    return {name: own for name, own in found.items() if name not in off}
 
 
 def check(loop: Loop, saved: Mapping[str, Any]) -> None:
@@ -100,7 +108,7 @@ def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
     for name, entry in saved["callbacks"].items():
         callback = loop.callbacks.get(name)
         if callback is not None and hasattr(callback, "load_state_dict"):
-            callback.load_state_dict(entry["state"])
+            loop.registry.ask(name, "load_state_dict", loop, entry["state"])
     _report_changed_callbacks(loop, saved["callbacks"])
     if loop.model is not None:
         loop.model.load_state_dict(saved["model"])
@@ -124,7 +132,8 @@ def check_plain(loop: Loop) -> None:
         if not hasattr(callback, "load_state_dict"):
             message = f"Callback {name!r} has state_dict, but no load_state_dict to put it back."
             raise StateError(message, fix="def load_state_dict(self, state)")
-        for path, value in _not_plain(callback.state_dict(), name):
+    for name, own in _states(loop).items():
+        for path, value in _not_plain(own, name):
             raise unsavable(value, path, f"The state of callback {name!r}")
 
 
@@ -204,7 +213,7 @@ def _check_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
         if name not in loop.callbacks:
             continue
         then, now = entry["settings"], settings_of(loop.callbacks[name])
-        changed = [key for key in {*then, *now} if then.get(key) != now.get(key)]
+        changed = [key for key in {*then, *now} if repr(then.get(key)) != repr(now.get(key))]
         if then and now and changed:
             was = listed(f"{key}={then.get(key)!r}" for key in sorted(changed))
             become = listed(f"{key}={now.get(key)!r}" for key in sorted(changed))
