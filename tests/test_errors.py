@@ -84,7 +84,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 
 def _has_ours(folder: str) -> bool:
-    return any(Path(folder).glob("hookloop*.dist-info"))
+    return any(Path(folder).glob("hookloop*.*-info"))  # .egg-info is of an editable install
 
 
 # -- mistakes in choosing ---------------------------------------------------------------

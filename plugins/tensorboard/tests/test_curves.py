@@ -91,13 +91,17 @@ def test_by_default_no_batch_is_drawn(tmp_path: Path, read: Any) -> None:
     ]
 
 
-def test_the_learning_rate_is_that_of_the_epoch(tmp_path: Path, curve: Any) -> None:
-    """Where another callback lowers it after the epoch, its own log tells what was in force."""
+def test_the_learning_rate_is_that_of_the_epoch(tmp_path: Path, curve: Any, read: Any) -> None:
+    """Where another callback lowers it after the epoch, its own log tells what was in force.
+
+    It is drawn under one tag, not under its logged name too.
+    """
     plateau = "reduce_lr_on_plateau:monitor=loss,patience=1,min_delta=100"
     fit(make_trainer(), plateau, TensorBoard(tmp_path))
 
     found = curve(tmp_path / "train", "epoch_learning_rate")
     assert found == steps_and([0.1, 0.1, 0.01, 0.001])
+    assert "epoch_lr" not in read(tmp_path / "train").Tags()["scalars"]
 
 
 def test_steps_per_second_are_written_where_asked(tmp_path: Path, curve: Any) -> None:

@@ -132,6 +132,16 @@ def test_layer_outputs_are_of_the_first_validation_samples(
     assert moments(events[-1]) == pytest.approx(moments_of(twin(model)(x[:samples])))
 
 
+def test_layer_outputs_need_no_validation_in_the_epoch_of_the_histograms(
+    tmp_path: Path, read: Any
+) -> None:
+    """The samples are those of the validation before; without any yet there are no outputs."""
+    callback = TensorBoard(tmp_path, histogram_freq=2)
+    fit(callback, epochs=5, validation_freq=2)
+    events = read(tmp_path / "validation").Histograms("out/output_histogram")
+    assert [event.step for event in events] == [2, 4]
+
+
 def test_layer_outputs_in_a_loop_of_ones_own(tmp_path: Path, read: Any) -> None:
     """From the arrays that were passed as validation data."""
     model, x = nn.Linear(2, 1), torch.randn(5, 2)

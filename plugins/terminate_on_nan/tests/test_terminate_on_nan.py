@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -110,6 +111,36 @@ def test_savers_are_told() -> None:
     _, seen = fit([1, 1, NAN, 1], TerminateOnNaN())
 
     assert seen.failed == [False, False, True]
+
+
+class Overflow(torch.nn.Module):
+    """A model whose loss is finite while its gradients are not: that of a root at 0 is infinite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = torch.nn.Linear(1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out = self.linear(x)
+        return out + torch.sqrt(0 * out)
+
+
+def test_weights_that_a_finite_loss_has_spoilt_are_neither_evaluated_nor_saved(
+    tmp_path: Path,
+) -> None:
+    """The loss of the last batch is finite, and the step after it leaves NaN in the weights."""
+    seen = Seen()
+    trainer = Trainer(Overflow(), loss="mse", optimizer="sgd:lr=0.1", seed=0)
+    data = (torch.ones(4, 1), torch.ones(4, 1))
+    saver = f"model_checkpoint:filepath={tmp_path / 'last.pt'},save_weights_only=true"
+    chosen = ["terminate_on_nan", saver, seen]
+    history = trainer.fit(data, validation_data=data, callbacks=chosen, epochs=2, verbose=0)
+
+    assert not torch.isfinite(trainer.module.linear.weight).any()
+    assert seen.events == ["batch 0", "failed"]
+    assert seen.lines == ["Batch 0: Invalid weights, terminating training"]
+    assert history.stop_reason == "terminate_on_nan: weights are not finite in epoch 0, batch 0"
+    assert not (tmp_path / "last.pt").exists()
 
 
 def test_raise_error_raises_what_keras_raises() -> None:
