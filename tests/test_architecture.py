@@ -25,7 +25,8 @@ LOW = {"errors", "logs", "monitor", "hookspecs", "files"}
 LOW_MAY_IMPORT = {"errors", "logs"}
 #: What is not the contract part: the trainer and what belongs to it, and the tools around it.
 BEYOND = (
-    "trainer fitting data structures evaluation objectives optimizers models checks defaults lines "
+    "trainer fitting data structures loaders evaluation objectives "
+    "optimizers models checks defaults lines "
     "signals tables curves attached testing cli demo describe probe"
 ).split()
 MODULE_LINES, FUNCTION_LINES = 300, 40

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import signal
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
@@ -12,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import (
+    BatchSampler,
     DataLoader,
     Dataset,
     IterableDataset,
@@ -24,6 +24,7 @@ from torch.utils.data import (
 
 from hookloop import rng
 from hookloop.errors import ArgumentError, DataError
+from hookloop.loaders import own_iterator, persists, workers_ignore_signals
 from hookloop.structures import (
     are_numbers,
     as_tensor,
@@ -172,13 +173,14 @@ class IterableSource(Source):
 
     def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
         device, unpack, here = self._device, self._unpack, self._device.type == "cpu"
-        for item in self._items(epoch, seed, skip, resume or {}):
-            inputs, targets = unpack(item)
-            if here and type(inputs) is type(targets) is Tensor and inputs.ndim:
-                yield inputs, targets, inputs.size(0)  # the usual case, at the least cost
-            else:
-                inputs, targets = to_device((inputs, targets), device)
-                yield inputs, targets, size_of(inputs)
+        with own_iterator(self._iterable):
+            for item in self._items(epoch, seed, skip, resume or {}):
+                inputs, targets = unpack(item)
+                if here and type(inputs) is type(targets) is Tensor and inputs.ndim:
+                    yield inputs, targets, inputs.size(0)  # the usual case, at the least cost
+                else:
+                    inputs, targets = to_device((inputs, targets), device)
+                    yield inputs, targets, size_of(inputs)
 
     def _items(self, epoch: int, seed: int, skip: int, resume: Mapping[str, Any]) -> Iterator[Any]:
         if self.once:
@@ -192,7 +194,8 @@ class IterableSource(Source):
                 skip = 0
         self._start = {"epoch": [one.get_state() for one in self._generators()]}
         by_index = skip > 0 and self._skips_indices()
-        with rng.derived(seed, epoch), _workers_ignore_signals(self._iterable):
+        self._start_workers(epoch, seed)
+        with rng.derived(seed, epoch), workers_ignore_signals(self._iterable):
             iterator = iter(self._iterable)
             # Samplers draw their order with the first item, so that belongs in here too.
             indices = iterator._sampler_iter if by_index else iterator  # type: ignore[attr-defined]
@@ -202,6 +205,16 @@ class IterableSource(Source):
             self._throw_away(iterator, 0 if by_index else skip - 1, resume)
             self._set_generators(resume.get("now"))
         return chain(head, iterator)
+
+    def _start_workers(self, epoch: int, seed: int) -> None:
+        """Start workers that persist, so that every epoch, the first one too, only resets them.
+
+        Starting them draws a number that resetting does not, and the order comes after it.
+        """
+        loader = self._iterable
+        if persists(loader) and loader._iterator is None:  # type: ignore[attr-defined]
+            with self.untouched(), rng.derived(seed, epoch), workers_ignore_signals(loader):
+                iter(loader)
 
     def _counted(self) -> Iterator[Any]:
         for item in self._iterable:
@@ -222,6 +235,7 @@ class IterableSource(Source):
             isinstance(loader, DataLoader)
             and loader.num_workers == 0
             and not isinstance(loader.dataset, IterableDataset)
+            and type(loader.batch_sampler) in (BatchSampler, type(None))
             and isinstance(getattr(loader.batch_sampler, "sampler", loader.sampler), _OWN_SAMPLERS)
         )
 
@@ -229,8 +243,8 @@ class IterableSource(Source):
         """Find the loader's own generators, each once."""
         loader = self._iterable
         sampler = getattr(loader, "sampler", None)
-        batched = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
-        holders = (loader, sampler, batched)
+        batches = getattr(loader, "batch_sampler", None)
+        holders = (loader, sampler, batches, getattr(batches, "sampler", None))
         found = {id(g): g for one in holders if (g := getattr(one, "generator", None)) is not None}
         return [one for one in found.values() if isinstance(one, torch.Generator)]
 
@@ -267,7 +281,12 @@ class IterableSource(Source):
             )
         if self._ordered or self._skips_indices() or hasattr(self._iterable, "state_dict"):
             return None
-        return "the batches that were used already are drawn again and thrown away"
+        cost = "the batches that were used already are drawn again and thrown away"
+        if persists(self._iterable):
+            return f"{cost}; random numbers inside of persistent workers are not put back"
+        if not getattr(self._iterable, "num_workers", 0):
+            return f"{cost}; if they draw random numbers in turn with the model, others may follow"
+        return cost
 
 
 def make_source(
@@ -393,20 +412,3 @@ def _pair(item: Any) -> tuple[Any, Any]:
 
 def _inputs(item: Any) -> tuple[Any, Any]:
     return item if type(item) in _PAIRS and len(item) == 2 else (item, None)
-
-
-@contextmanager
-def _workers_ignore_signals(loader: Any) -> Iterator[None]:
-    """Start a loader's workers with SIGTERM and SIGINT blocked, which they inherit.
-
-    A scheduler signals the whole process group, and a worker that dies of it would end the run in
-    the middle of a batch.
-    """
-    if not getattr(loader, "num_workers", 0) or not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -404,4 +404,6 @@ def background(job: Callable[[], Any]) -> Future[Any]:
 
 @cache
 def _writer() -> ThreadPoolExecutor:
+    # A forked child has no thread, but would believe in the one of its parent.
+    os.register_at_fork(after_in_child=_writer.cache_clear)
     return ThreadPoolExecutor(max_workers=1, thread_name_prefix="hookloop-writer")

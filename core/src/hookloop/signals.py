@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+_ASKED_TO_END = (signal.SIGTERM, signal.SIGINT)
+_running: list[Loop] = []
+
 if TYPE_CHECKING:
     from hookloop.loop import Loop
 
@@ -17,21 +20,33 @@ def handled(loop: Loop) -> Iterator[None]:
     """Have signals only set a flag on the loop, and put back whoever handled them before.
 
     Handlers can be set in the main thread only; elsewhere nothing changes. A second SIGINT raises
-    ``KeyboardInterrupt`` at once.
+    ``KeyboardInterrupt`` at once. SIGTERM outranks SIGINT, whichever comes first. Inside of another
+    run, a signal is meant for both.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def note(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and loop.signal == signal.SIGINT:
-            raise KeyboardInterrupt
-        loop.signal = number
+    before = {number: signal.getsignal(number) for number in _ASKED_TO_END}
+    nested, seen = bool(_running), set[int]()
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    def note(number: int, frame: Any) -> None:
+        if number == signal.SIGINT and number in seen:
+            raise KeyboardInterrupt
+        seen.add(number)
+        if loop.signal != signal.SIGTERM:
+            loop.signal = number
+        outer = before[signal.Signals(number)]
+        if nested and callable(outer):
+            outer(number, frame)
+
+    for number in before:
+        signal.signal(number, note)
+    _running.append(loop)
     try:
         yield
     finally:
+        _running.pop()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 

@@ -181,13 +181,12 @@ class Trainer:
             limit=steps_per_epoch,
             seed=self._data_seed(),
         )
-        self.history = loop.history = next(
-            one for one in loop.callbacks.values() if isinstance(one, History)
-        )
+        history = next(one for one in loop.callbacks.values() if isinstance(one, History))
+        self.history = loop.history = history
         check_parameters(self.optimizer, self.module, *self.objective.modules)
         if epochs:
             self._run(loop.fitting, initial_epoch, epochs, resume)
-        return self.history
+        return history
 
     def evaluate(
         self,
@@ -260,10 +259,13 @@ class Trainer:
             loop.load_state_dict(load_state(resume))
         if self.seed is not None:
             rng.seed_all(self.seed)
-        with signals.handled(loop), _ends(loop, driver), in_mode(self.model, training=True):
-            driver.train_begin()
-            fitting.run(first, epochs)
-            driver.train_end()
+        try:
+            with signals.handled(loop), _ends(loop, driver), in_mode(self.model, training=True):
+                driver.train_begin()
+                fitting.run(first, epochs)
+                driver.train_end()
+        finally:
+            self.history = loop.history  # a callback may have called fit in between
         signals.leave(loop, self.on_interrupt)
 
     def _loop(

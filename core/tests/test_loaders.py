@@ -1,0 +1,67 @@
+"""Loaders with workers, and processes that are forked."""
+
+from __future__ import annotations
+
+import multiprocessing
+
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+
+from hookloop import Callback, Trainer
+from hookloop.files import background
+
+X, Y = torch.arange(40.0).reshape(40, 1), torch.zeros(40, 1)
+
+
+class Evaluates(Callback):
+    """Evaluates on a loader after the first batch of every epoch, and counts the batches."""
+
+    def __init__(self, loader: object) -> None:
+        self.loader = loader
+        self.batches = 0
+
+    def on_train_batch_end(self, batch: int) -> None:
+        self.batches += 1
+        if batch == 0:
+            self.loop.evaluate(self.loader)
+
+
+def test_evaluating_on_the_training_loader_leaves_the_epoch_alone() -> None:
+    """Also where its workers persist, and with them the one iterator that torch has of it."""
+    loader = DataLoader(TensorDataset(X, Y), 8, num_workers=1, persistent_workers=True)
+    callback = Evaluates(loader)
+    trainer = Trainer(torch.nn.Linear(1, 1), loss="mse", optimizer="sgd:lr=0.0")
+    trainer.fit(loader, epochs=2, callbacks=[callback], verbose=0)
+    assert callback.batches == 10
+
+
+def test_the_order_of_persistent_workers_is_that_of_the_epoch() -> None:
+    """Starting in the second epoch gives the second epoch's order."""
+    orders = []
+    for first in (0, 1):
+        loader = DataLoader(
+            TensorDataset(X, Y), 8, shuffle=True, num_workers=1, persistent_workers=True
+        )
+        seen: list[torch.Tensor] = []
+
+        class Sees(Callback):
+            def on_train_batch_begin(self, batch: int) -> None:
+                if self.loop.epoch == 1:
+                    seen.append(self.loop.inputs.clone())  # noqa: B023
+
+        trainer = Trainer(torch.nn.Linear(1, 1), loss="mse", optimizer="sgd:lr=0.0", seed=3)
+        trainer.fit(loader, initial_epoch=first, epochs=2, callbacks=[Sees()], verbose=0)
+        orders.append(torch.cat(seen))
+    assert torch.equal(*orders)
+
+
+def test_a_forked_child_writes_with_a_thread_of_its_own() -> None:
+    """It would wait for ever for the one of its parent."""
+    background(int).result(timeout=10)
+    child = multiprocessing.get_context("fork").Process(target=lambda: background(int).result())
+    child.start()
+    child.join(timeout=20)
+    alive = child.is_alive()
+    child.kill()
+    assert not alive
+    assert child.exitcode == 0
