@@ -34,8 +34,10 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Http
     timeout = 5
+    answered = False
 
     def do_POST(self) -> None:
+        self.answered = False
         body = self.rfile.read(int(self.headers["Content-Length"])).decode()
         port = self.client_address[1]
         self.server.owner.arrived(Request(self.path, dict(self.headers), body, port), self)
@@ -44,6 +46,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def answer(self, status: int = 200, body: bytes = b"", **headers: str) -> None:
+        self.answered = True
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name.replace("_", "-"), value)
@@ -105,7 +108,7 @@ class Server:
             self.requests.append(request)
             self._changed.notify_all()
         if self.behave(handler):
-            handler.close_connection = True
+            handler.close_connection = not handler.answered
             return
         with self._changed:
             self.accepted.append(request)

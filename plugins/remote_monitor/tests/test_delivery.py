@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 import warnings
@@ -72,25 +71,14 @@ def test_another_field_of_the_form(server: Any, run: Run) -> None:
     assert server.requests[0].body == FIRST.replace("data", "metrics")
 
 
-def test_headers_are_text_functions_and_the_environment(
-    server: Any, run: Run, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A function is asked for every event, so that a token may change."""
-    monkeypatch.setenv("MONITOR_TOKEN", "t0k3n")
-    count = iter(range(100))
-    headers = {
-        "X-Plain": "plain",
-        "Authorization": "Bearer ${MONITOR_TOKEN}",
-        "X-Count": lambda: str(next(count)),
-        "content-type": "text/mine",
-    }
-    callbacks = run(RemoteMonitor(server.root, headers=headers))
-    epochs(callbacks, 0, 1)
-    callbacks.on_train_end()
-    first, second = (request.headers for request in server.requests)
-    assert (first["X-Plain"], first["Authorization"]) == ("plain", "Bearer t0k3n")
-    assert int(second["X-Count"]) == int(first["X-Count"]) + 1
-    assert first["content-type"] == "text/mine"
+def test_headers_go_with_every_event(server: Any, run: Run) -> None:
+    """One's own content type too."""
+    headers = {"X-Plain": "café", "Authorization": "Bearer t0k3n", "content-type": "text/mine"}
+    finish(run(RemoteMonitor(server.root, headers=headers)), 0, 1)
+    assert [{name: request.headers[name] for name in headers} for request in server.requests] == [
+        headers,
+        headers,
+    ]
 
 
 def test_user_and_password_of_the_address_become_the_header(server: Any, run: Run) -> None:
@@ -271,17 +259,6 @@ def endless(handler: Any) -> None:
     """Answer 200, and go on for ever."""
     handler.send_response(200)
     handler.end_headers()
-    _pour(handler)
-
-
-def endless_redirection(handler: Any) -> None:
-    handler.send_response(302)
-    handler.send_header("Location", "/elsewhere")
-    handler.end_headers()
-    _pour(handler)
-
-
-def _pour(handler: Any) -> None:
     poured = 0
     while not handler.server.owner.release.is_set() and poured < 1_000_000_000:
         poured += handler.connection.send(b"x" * 1_000_000)
@@ -294,17 +271,6 @@ def test_an_endless_answer_is_not_read(server: Any, run: Run) -> None:
     callbacks = run(RemoteMonitor(server.root))
     epochs(callbacks, 0, 1)
     callbacks.on_train_end()
-    assert indices(server.requests) == [0, 1]
-    assert server.poured < 100_000_000
-
-
-def test_nor_is_that_of_a_redirection(server: Any, run: Run) -> None:
-    """Which requests itself would read to the end."""
-    server.once(endless_redirection)
-    callbacks = run(RemoteMonitor(server.root))
-    with pytest.warns(RuntimeWarning) as warned:
-        finish(callbacks, 0, 1)
-    assert "answered 302, a redirection, which is not followed" in str(warned[0].message)
     assert indices(server.requests) == [0, 1]
     assert server.poured < 100_000_000
 
@@ -352,7 +318,7 @@ def test_what_memory_lost_is_said_at_the_end(nobody: str, run: Run) -> None:
         finish(callbacks, *range(10))
     assert str(warned[-1].message) == (
         f"remote_monitor: 10 events were not delivered to {nobody}, and are lost.\n"
-        "fix: spool=PATH keeps them on disk"
+        "fix: spool=PATH keeps events on disk, and queue_size= says how many"
     )
 
 
@@ -376,48 +342,26 @@ def test_it_only_observes(server: Any) -> None:
     assert len(server.requests) == 15
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-def test_a_forked_process_sends_nothing_and_hangs_nowhere(
-    server: Any, run: Run, tmp_path: Any
-) -> None:
-    """As the workers of a DataLoader are: the run goes on, and keeps its spool."""
-    callbacks = run(RemoteMonitor(server.root, spool=tmp_path / "spool"))
-    epochs(callbacks, 0)
-    child = os.fork()
-    if not child:
-        epochs(callbacks, 7)
-        callbacks.on_train_end()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
-    with pytest.raises(OSError, match="in use by"):
-        run(RemoteMonitor(server.root, spool=tmp_path / "spool"))
-    epochs(callbacks, 1)
-    callbacks.on_train_end()
-    assert indices(server.requests) == [0, 1]
-
-
 # -- settings ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("settings", "text"),
+    ("setting", "value"),
     [
-        ({"timeout": 0}, "timeout=0 makes no sense"),
-        ({"timeout": (1, 2, 3)}, "timeout="),
-        ({"flush_timeout": -1.0}, "flush_timeout=-1.0"),
-        ({"flush_timeout": float("nan")}, "flush_timeout=nan"),
-        ({"backoff": (2, 1)}, "backoff="),
-        ({"backoff": (0, 1)}, "backoff="),
-        ({"queue_size": 0}, "queue_size=0"),
-        ({"max_spool_bytes": 0}, "max_spool_bytes=0"),
+        ("timeout", 0),
+        ("timeout", float("nan")),
+        ("flush_timeout", -1.0),
+        ("flush_timeout", float("nan")),
+        ("backoff", (2, 1)),
+        ("backoff", (0, 1)),
+        ("queue_size", 0),
     ],
-    ids=str,
 )
-def test_numbers_that_make_no_sense_are_refused(settings: dict[str, Any], text: str) -> None:
+def test_numbers_that_make_no_sense_are_refused(setting: str, value: Any) -> None:
     """When the callback is made."""
-    with pytest.raises(SettingError, match=f"{text}.*\nfix: ".replace("(", r"\(")):
-        RemoteMonitor(**settings)
+    shown = re.escape(f"{setting}={value}")
+    with pytest.raises(SettingError, match=f"no sense: .*{shown}.*\nfix: "):
+        RemoteMonitor(**{setting: value})
 
 
 @pytest.mark.parametrize(
@@ -430,7 +374,6 @@ def test_numbers_that_make_no_sense_are_refused(settings: dict[str, Any], text: 
         {"root": "http://[::1"},
         {"headers": {"X": "two\nlines"}},
         {"headers": {"X": "♞"}},
-        {"headers": {"X": "${NOT_IN_THE_ENVIRONMENT}"}},
     ],
     ids=str,
 )
@@ -441,4 +384,4 @@ def test_what_could_never_be_sent_is_refused_before_training(
     with pytest.raises(SettingError, match="fix: ") as refused:
         run(RemoteMonitor(**settings))
     values = [settings.get("root", ""), *settings.get("headers", {}).values()]
-    assert not any(value in str(refused.value) for value in values if value and "$" not in value)
+    assert not any(value in str(refused.value) for value in values if value)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import requests
 import torch
-from hookloop_remote_monitor._event import Event, event, from_line, plain
+from hookloop_remote_monitor._event import Event, event, plain
 
 
 def test_a_form_is_what_keras_sends() -> None:
@@ -75,20 +75,3 @@ def test_every_value_becomes_valid_json(value: Any, wanted: Any) -> None:
     """NaN and infinity are null, arrays lists, 0-d tensors floats, anything else its text."""
     assert plain(value) == wanted
     assert type(plain(value)) is type(wanted)
-
-
-def test_a_line_holds_one_event() -> None:
-    """What is read back is what was written, in one line of ASCII."""
-    made = event("k-1", {"text": "é\n"}, "data", as_json=True)
-    assert made.line().isascii()
-    assert made.line().count(b"\n") == 1
-    assert from_line(made.line()) == made
-
-
-@pytest.mark.parametrize(
-    "line",
-    [b"", b'{"key": "a", "kin', b"null\n", b"{}\n", b'{"key": 1, "kind": "", "body": ""}\n'],
-)
-def test_a_damaged_line_is_none(line: bytes) -> None:
-    """It is not guessed at."""
-    assert from_line(line) is None

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-FORM, JSON = "application/x-www-form-urlencoded", "application/json"
+#: Where Keras posts.
+PATH = "/publish/epoch/end/"
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,6 @@ class Event:
     kind: str
     body: str
 
-    def line(self) -> bytes:
-        """Write it as a line of a file."""
-        return json.dumps(asdict(self)).encode() + b"\n"
-
-
-def from_line(line: bytes) -> Event | None:
-    """Read what `Event.line` wrote; None if the line is torn or damaged."""
-    try:
-        fields = json.loads(line) if line.endswith(b"\n") else {}
-        event = Event(**fields)
-        return event if all(isinstance(one, str) for one in fields.values()) else None
-    except (ValueError, TypeError):
-        return None
-
 
 def event(key: str, send: Mapping[str, Any], field: str, *, as_json: bool) -> Event:
     """Make the event of what was measured.
@@ -51,7 +38,9 @@ def event(key: str, send: Mapping[str, Any], field: str, *, as_json: bool) -> Ev
         as_json: Whether the body is the JSON itself instead of a form.
     """
     text = json.dumps(plain(send), allow_nan=False)
-    return Event(key, JSON, text) if as_json else Event(key, FORM, urlencode({field: text}))
+    if as_json:
+        return Event(key, "application/json", text)
+    return Event(key, "application/x-www-form-urlencoded", urlencode({field: text}))
 
 
 def plain(value: Any) -> Any:
@@ -65,10 +54,10 @@ def plain(value: Any) -> Any:
         whole = getattr(value, "ndim", None) == 0
         value = value.tolist()
         value = float(value) if whole and isinstance(value, int) else value
-    if value is None or isinstance(value, bool | int | str):
-        return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int | str):
+        return value
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, Iterable) and not isinstance(value, bytes):

@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hookloop.errors import SettingError, listed
-from hookloop.files import Lock
-from hookloop_remote_monitor import _target
-from hookloop_remote_monitor._client import Client, Connection
-from hookloop_remote_monitor._pace import Pace
-from hookloop_remote_monitor._sender import Sender
-from hookloop_remote_monitor._spool import Spool
+from hookloop.errors import FileError, SettingError, listed
+from hookloop.files import atomic_write
+from hookloop_remote_monitor._event import PATH
+from hookloop_remote_monitor._queue import Queue
+from hookloop_remote_monitor._sender import Client, Sender
 
-#: No bound but that of the disk: nothing is added here.
-LIMIT = sys.maxsize
+#: File of a spool: where its events go, as far as that can be no secret.
+TARGET = "target.json"
+
+
+def remember(folder: Path, origin: str, **settings: object) -> None:
+    """Write down where events go, without users, paths, queries and headers.
+
+    Args:
+        folder: The spool.
+        origin: Scheme, host and port.
+        settings: ``root``, ``path`` and ``header``; of those that are not the plain ones only the
+            names are kept, so that `main` can ask for them.
+    """
+    usual = {"root": origin, "path": PATH, "header": {}}
+    secret = [name for name, value in settings.items() if value != usual[name]]
+    atomic_write(folder / TARGET, json.dumps({"root": origin, "secret": secret}).encode())
 
 
 def main(words: Sequence[str]) -> int:
@@ -30,28 +43,16 @@ def main(words: Sequence[str]) -> int:
     """
     asked = _parser().parse_args(words)
     folder = Path(asked.spool)
-    known = _target.load(folder)
-    client = _client(asked, known)
-    lock = Lock(folder)
-    lock.acquire()
-    try:
-        spool = Spool(folder, LIMIT, 0)
-        sender = Sender(spool, client, Pace(1.0, 10.0))
-        before = len(spool)
-        sender.start()
-        try:
-            left = sender.close(asked.timeout)
-        finally:
-            spool.close()
-    finally:
-        lock.release()
+    client = _client(asked, folder / TARGET)
+    queue = Queue(sys.maxsize, folder)
+    before = len(queue)
+    sender = Sender(queue, client, backoff=(1.0, 10.0))
+    left = sender.close(asked.timeout)
     for problem in sender.news():
         print(f"hookloop remote-sync: {problem}", file=sys.stderr)
-    if spool.lost:
-        print(f"hookloop remote-sync: {spool.lost} damaged lines were left out", file=sys.stderr)
-    gone = before - left - sender.refused - spool.lost
-    print(f"{gone} events delivered to {client.origin}, {sender.refused} refused, {left} left")
-    return int(left > 0 or sender.refused > 0)
+    gone, refused = before - left, sender.refused
+    print(f"{gone - refused} events delivered to {client.origin}, {refused} refused, {left} left")
+    return int(left + refused > 0)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -59,39 +60,25 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="hookloop remote-sync", description=told)
     parser.add_argument("spool", metavar="PATH", help="the folder, as in spool=PATH")
     parser.add_argument("--root", help="the server (default: that of the run, if it is no secret)")
-    parser.add_argument("--path", help=f"what follows it in the address (default: {_target.PATH})")
-    parser.add_argument(
-        "--header",
-        action="append",
-        default=[],
-        metavar="'NAME: VALUE'",
-        help="a header; ${NAME} in its value is what the environment holds; repeatable",
-    )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        default=60.0,
-        metavar="SECONDS",
-        help="how long to go on trying (default: 60)",
-    )
-    parser.add_argument("--ca", metavar="FILE", help="the certificates to trust")
+    parser.add_argument("--path", help=f"what follows it in the address (default: {PATH})")
+    told = "a header; repeatable"
+    parser.add_argument("--header", action="append", metavar="'NAME: VALUE'", help=told)
+    told = "how long to go on trying, in seconds (default: 60)"
+    parser.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help=told)
     return parser
 
 
-def _client(asked: argparse.Namespace, known: _target.Target) -> Client:
-    headers = {}
-    for one in asked.header:
-        name, colon, value = one.partition(":")
-        if not colon:
-            message = "remote-sync: a --header has no colon."  # what it has may be a secret
-            raise SettingError(message, fix="--header 'Authorization: Bearer ${TOKEN}'")
-        headers[name.strip()] = value.strip()
-    given = {"--root"} if asked.root is not None else set()
-    given |= {"--path"} if asked.path is not None else set()
-    given |= {f"--header {name}".lower() for name in headers}
-    missing = [option for option in known.asks if option.lower() not in given]
+def _client(asked: argparse.Namespace, target: Path) -> Client:
+    try:
+        kept = json.loads(target.read_bytes())
+    except OSError:
+        message = f"{target.parent} is no spool of remote_monitor: it has no {target.name}."
+        raise FileError(message, fix="name the folder that a run had as spool=") from None
+    missing = [f"--{name}" for name in kept["secret"] if getattr(asked, name) is None]
     if missing:
         message = f"The events in {asked.spool} were sent with settings that are not kept on disk."
         raise SettingError(message, fix=f"give them again: {listed(missing)}")
-    url = (asked.root or known.root) + (_target.PATH if asked.path is None else asked.path)
-    return Client(url, headers, Connection(verify=asked.ca or True))
+    root = kept["root"] if asked.root is None else asked.root
+    path = PATH if asked.path is None else asked.path
+    pairs = (one.partition(":") for one in asked.header or ())
+    return Client(root + path, {name.strip(): value.strip() for name, _, value in pairs}, 10.0)
