@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from hookloop import rng
 from hookloop.data import Source
 from hookloop.driver import Driver
-from hookloop.errors import DataError, StateError
+from hookloop.errors import DataError, StateError, listed
 from hookloop.evaluation import Compute, evaluate
 from hookloop.logs import Logs
 from hookloop.loop import FEATURES, HOSTS, Loop
@@ -49,6 +49,7 @@ class TrainerLoop(Loop):
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         if self.fitting is not None and isinstance(saved.get("loop"), Mapping):
             self.fitting.check_position(saved["loop"])
+            self.fitting.check_metrics(saved.get("metrics", {}))
         super().load_state_dict(saved)
 
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
@@ -274,6 +275,17 @@ class Fitting:
             )
             raise StateError(message, fix="pass the data and batch size of that run")
 
+    def check_metrics(self, saved: Mapping[str, Any]) -> None:
+        """Refuse a state with other accumulating metrics.
+
+        Raises:
+            StateError: Naming those then and now.
+        """
+        now = [key for key, _, _ in self.objective.accumulating]
+        if sorted(saved) != sorted(now):
+            message = f"The state has the metric objects {listed(saved)}; this run {listed(now)}."
+            raise StateError(message, fix="pass the metric objects of that run")
+
     def load_state(self, saved: Mapping[str, Any]) -> None:
         """Put back what `state` gave."""
         self.seed = saved["loop"]["seed"]
@@ -295,7 +307,9 @@ def _metric_state(metric: Any) -> dict[str, Any]:
     torchmetrics keeps its states out of ``state_dict`` unless told otherwise.
     """
     if hasattr(metric, "metric_state"):
-        return {"states": dict(metric.metric_state), "count": metric._update_count}
+        if hasattr(metric, "values"):  # a collection brings members up to date that share a state
+            list(metric.values())
+        return {"parts": {path: _part_state(part) for path, part in _parts(metric).items()}}
     if isinstance(metric, nn.Module):
         own = vars(metric).keys() - vars(nn.Module()).keys()
         return {"own": {name: vars(metric)[name] for name in own}, "module": metric.state_dict()}
@@ -304,12 +318,24 @@ def _metric_state(metric: Any) -> dict[str, Any]:
     return {"own": {name: value for name, value in vars(metric).items() if not callable(value)}}
 
 
+def _parts(metric: Any) -> dict[str, Any]:
+    """Find the metrics of torchmetrics in one that may be made of several, by path."""
+    return {path: one for path, one in metric.named_modules() if hasattr(one, "_update_count")}
+
+
+def _part_state(part: Any) -> dict[str, Any]:
+    values = {name: value for name, value in vars(part).items() if isinstance(value, Tensor)}
+    return {"states": {**values, **part.metric_state}, "count": part._update_count}
+
+
 def _load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
     """Put back what `_metric_state` took; tensors are copied, as metrics change them in place."""
-    if "states" in state:
-        for name, value in state["states"].items():
-            setattr(metric, name, map_structure(value, lambda one: one.to(metric.device).clone()))
-        metric._update_count, metric._computed = state["count"], None
+    for path, part in _parts(metric).items() if "parts" in state else ():
+        saved = state["parts"][path]
+        for name, value in saved["states"].items():
+            setattr(part, name, map_structure(value, lambda one: one.clone()))
+        part.to(metric.device if hasattr(metric, "device") else part.device)
+        part._update_count, part._computed = saved["count"], None
     for kind in {"module", "asked"} & state.keys():
         metric.load_state_dict(state[kind])
     vars(metric).update(state.get("own", {}))
