@@ -23,8 +23,9 @@ import torch
 from hookloop import hookspecs, rng
 from hookloop.arguments import ADD, REMOVE
 from hookloop.callback import constructor
+from hookloop.capabilities import FEATURES
 from hookloop.discovery import find
-from hookloop.loop import FEATURES, Loop
+from hookloop.loop import Loop
 from hookloop.monitor import DIRECTIONS
 from hookloop.objectives import LOSSES, METRICS
 from hookloop.optimizers import OPTIMIZERS
@@ -335,7 +336,7 @@ def test_the_table_of_the_loop_has_every_public_member() -> None:
     inside = {
         "ends_badly", "requests", "flagged", "watch", "clear_flags", "check_rate", "extra_state",
         "load_extra_state", "registry", "logs", "position", "start", "pending_state", "bases",
-        "features", "stops", "asked", "signal", "rate_set",
+        "features", "stops", "asked", "signal", "rate_set", "schedulers", "apply_state",
     }  # fmt: skip
     source = ast.parse(Path(sys.modules[Loop.__module__].__file__).read_text(encoding="utf-8"))
     own = {

@@ -8,9 +8,10 @@ import pytest
 from torch import nn
 
 from hookloop import Callback, CallbackList, History, Logs, hookspecs
+from hookloop.capabilities import HOSTS
 from hookloop.driver import Driver
 from hookloop.errors import CapabilityError
-from hookloop.loop import HOSTS, Loop
+from hookloop.loop import Loop
 
 
 class Recorder(Callback):

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from hookloop import Callback, CallbackList, hookimpl
+from hookloop.capabilities import FEATURES
 from hookloop.errors import ArgumentError, CapabilityError, HookError
-from hookloop.loop import FEATURES, Loop
+from hookloop.loop import Loop
 
 
 def two_groups() -> torch.optim.Optimizer:

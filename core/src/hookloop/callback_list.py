@@ -6,11 +6,13 @@ from collections.abc import Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from hookloop.arguments import with_environment
+from hookloop.capabilities import HOSTS
 from hookloop.driver import Driver
 from hookloop.errors import ArgumentError, HookloopError
 from hookloop.history import History
+from hookloop.hosting import Run
 from hookloop.logs import Logs
-from hookloop.loop import HOSTS, Loop
+from hookloop.loop import Loop
 from hookloop.selection import load_callbacks, named
 
 if TYPE_CHECKING:
@@ -22,13 +24,7 @@ class ListLoop(Loop):
     """The loop of a `CallbackList`: hooks as they are called, no data, no evaluation."""
 
     host = "CallbackList"
-    features = frozenset(
-        "batch_hooks before_optimizer_step test_hooks predict_hooks batch_loss optimizer set_lr "
-        "stop state exception".split()
-    )
-
-
-HOSTS[ListLoop.host] = ListLoop.features
+    features = HOSTS[host]
 
 
 class CallbackList:
@@ -62,13 +58,11 @@ class CallbackList:
         self._callbacks = load_callbacks(callbacks) + ([History()] if history else [])
         self._about = {"model": model, "params": params, "validation_data": validation_data}
         self._optimizers = [optimizer] if optimizer is not None else []
-        self._driver: Driver | None = None
-        self._over = False
-        self._hook: Any = None
+        self._run: Run | None = None
 
     def append(self, callback: Any) -> None:
         """Add a callback; until the first hook is called."""
-        if self._driver is not None and not self._over:
+        if self._run is not None and not self._run.over:
             message = "The list of callbacks is fixed while a run is under way."
             raise HookloopError(message, fix="append before the first hook is called")
         self._callbacks += load_callbacks([callback])
@@ -86,66 +80,51 @@ class CallbackList:
     @property
     def loop(self) -> Loop:
         """What the callbacks see; after a run, that of the run that is over."""
-        return (self._driver or self._started()).loop
+        return (self._run or self._started()).loop
 
-    def _started(self) -> Driver:
-        if self._driver is None or self._over:
+    def _started(self) -> Run:
+        """Give the run under way; where there is none, begin one."""
+        if self._run is None or self._run.over:
             chosen, said = with_environment(self._callbacks)
             self._callbacks = load_callbacks(chosen)
             loop = ListLoop(
                 optimizers=self._optimizers, callbacks=named(self._callbacks), **self._about
             )
             loop.history = next((c for c in self._callbacks if isinstance(c, History)), None)
-            self._driver, self._over = Driver(loop), False
+            self._run = Run(loop)
             if said:
                 loop.message(said)
-            for optimizer in self._optimizers:
-                self._hook = optimizer.register_step_post_hook(self._count)
-        return self._driver
+        return self._run
 
     def _in_training(self) -> Loop:
         """Begin the training that a loop without ``on_train_begin`` has forgotten to begin."""
-        driver = self._started()
-        if not driver.training:
-            self._run(Driver.train_begin)
-        return driver.loop
+        run = self._started()
+        if not run.driver.training:
+            run.act(run.driver.train_begin)
+        return run.loop
 
-    def _count(self, *_: Any) -> None:
-        self.loop.step += 1
-
-    def _run(self, act: Any, *arguments: Any) -> Any:
-        driver = self._started()
-        try:
-            return act(driver, *arguments)
-        except BaseException as error:
-            driver.fail(error)
-            self._finish()
-            raise
-
-    def _finish(self) -> None:
-        """Leave the run behind; the next hook, unless it is an end, begins another."""
-        self._over = True
-        if self._hook is not None:
-            self._hook.remove()
+    def _act(self, act: Any, *arguments: Any) -> Any:
+        run = self._started()
+        return run.act(act, run.driver, *arguments)
 
     # -- hooks -------------------------------------------------------------------------------------
 
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.train_begin)
+        self._act(Driver.train_begin)
 
     def on_epoch_begin(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._in_training()
-        self._run(Driver.epoch_begin, _index("epoch", epoch))
+        self._act(Driver.epoch_begin, _index("epoch", epoch))
 
     def on_train_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
         self._in_training()
-        self._run(Driver.batch_begin, _index("batch", batch), _logs(logs))
+        self._act(Driver.batch_begin, _index("batch", batch), _logs(logs))
 
     def on_before_optimizer_step(
         self, optimizer: Any = None, logs: Mapping[str, Any] | None = None
     ) -> None:
         chosen = optimizer if optimizer is not None else self._started().loop.optimizer
-        self._run(Driver.fire, "on_before_optimizer_step", chosen, self._batch_logs(logs))
+        self._act(Driver.fire, "on_before_optimizer_step", chosen, self._batch_logs(logs))
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         loop = self._in_training()
@@ -153,54 +132,52 @@ class CallbackList:
             loop.step += 1
         found = self._batch_logs(logs)
         loop.batch, loop.logs = _index("batch", batch), found
-        self._run(Driver.batch_end, batch, found)
+        self._act(Driver.batch_end, batch, found)
         _write_back(logs, found)
 
     def on_test_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.test_begin)
+        self._act(Driver.test_begin)
 
     def on_test_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.test_batch_begin, batch, _logs(logs))
+        self._act(Driver.test_batch_begin, batch, _logs(logs))
 
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         found = self._batch_logs(logs)
-        self._run(Driver.test_batch_end, batch, found)
+        self._act(Driver.test_batch_end, batch, found)
         _write_back(logs, found)
 
     def on_test_end(self, logs: Any = None) -> None:
         found = _logs(logs)
-        self._run(Driver.test_end, found)
+        self._act(Driver.test_end, found)
         _write_back(logs, found)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self._in_training().epoch = _index("epoch", epoch)
-        _write_back(logs, self._run(Driver.epoch_end, _logs(logs)))
+        _write_back(logs, self._act(Driver.epoch_end, _logs(logs)))
 
     def on_predict_begin(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.predict_begin)
+        self._act(Driver.predict_begin)
 
     def on_predict_batch_begin(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.predict_batch_begin, batch, _logs(logs))
+        self._act(Driver.predict_batch_begin, batch, _logs(logs))
 
     def on_predict_batch_end(self, batch: int, logs: Any = None) -> None:
         found = _logs(logs)
-        self._run(Driver.predict_batch_end, batch, found)
+        self._act(Driver.predict_batch_end, batch, found)
         _write_back(logs, found)
 
     def on_predict_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        self._run(Driver.predict_end)
+        self._act(Driver.predict_end)
 
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
-        if not self._over:  # a callback that raised has ended it already
+        if self._run is None or not self._run.over:  # a callback that raised has ended it already
             self._in_training()
-            self._run(Driver.train_end)
-            self._finish()
+            self._started().end()
 
     def on_exception(self, exception: BaseException) -> None:
         """Tell the callbacks that the run is ending with an exception, and end it."""
-        if not self._over:
+        if self._run is None or not self._run.over:
             self._started().fail(exception)
-            self._finish()
 
     on_batch_begin = on_train_batch_begin
     on_batch_end = on_train_batch_end

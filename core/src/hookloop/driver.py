@@ -7,9 +7,10 @@ from contextlib import suppress
 from typing import Any
 
 from hookloop import state
+from hookloop.capabilities import HOSTS
 from hookloop.errors import CapabilityError, listed
 from hookloop.logs import Logs
-from hookloop.loop import HOSTS, Loop
+from hookloop.loop import Loop
 
 
 class Driver:
@@ -86,7 +87,7 @@ class Driver:
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Put back a state that was waiting for the begin hooks."""
         self.loop.pending_state = None
-        state.apply(self.loop, saved)
+        self.loop.apply_state(saved)
 
     def batch_begin(self, batch: int, logs: Logs) -> None:
         """Start a training batch; ``logs`` holds its size and serves it to its end."""

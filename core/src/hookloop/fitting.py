@@ -10,12 +10,13 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hookloop import rng
+from hookloop.capabilities import HOSTS
 from hookloop.data import Source
 from hookloop.driver import Driver
 from hookloop.errors import DataError, StateError, listed
 from hookloop.evaluation import Compute, evaluate
 from hookloop.logs import Logs
-from hookloop.loop import FEATURES, HOSTS, Loop
+from hookloop.loop import Loop
 from hookloop.objectives import Objective, check_loss
 from hookloop.structures import map_structure
 
@@ -35,7 +36,7 @@ class TrainerLoop(Loop):
     """
 
     host = "Trainer"
-    features = frozenset(FEATURES)
+    features = HOSTS[host]
     trainer: Trainer
     fitting: Fitting | None = None
     said: str | None = None
@@ -55,9 +56,6 @@ class TrainerLoop(Loop):
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
         if self.fitting is not None:
             self.fitting.load_state(saved)
-
-
-HOSTS[TrainerLoop.host] = TrainerLoop.features
 
 
 class Fitting:

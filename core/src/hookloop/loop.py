@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
 from hookloop import rates, state
+from hookloop.capabilities import FEATURES
 from hookloop.errors import ArgumentError, CapabilityError, StateError, did_you_mean, listed
 from hookloop.logs import Logs
 from hookloop.registry import Policy, Registry
@@ -18,25 +19,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from hookloop.history import History
-
-#: All that a host may offer, and a callback may need. Closed: a host supports some of these.
-FEATURES = (
-    "batch_hooks",
-    "before_optimizer_step",
-    "test_hooks",
-    "predict_hooks",
-    "batch_data",
-    "batch_loss",
-    "optimizer",
-    "set_lr",
-    "stop",
-    "evaluate",
-    "state",
-    "exception",
-)
-
-#: What each host offers, for the sentence that refuses a callback elsewhere.
-HOSTS: dict[str, frozenset[str]] = {"Trainer": frozenset(FEATURES)}
 
 
 class Loop:
@@ -67,6 +49,8 @@ class Loop:
         resumed: Whether this run continues an earlier one.
         rate_set: The rate that was set last by a callback, and by which; None before.
         history: The `History` of the run, if the host keeps one.
+        schedulers: Schedulers of torch that the host knows to be running; a rate that a callback
+            sets is the one from which they go on.
         rank: This process's place among `world_size`.
     """
 
@@ -112,6 +96,7 @@ class Loop:
         self.start = (0, 0)
         self.pending_state: Mapping[str, Any] | None = None
         self.bases = rates.bases(self.optimizers)
+        self.schedulers: list[Any] = []
         self.rate_set: tuple[float, str] | None = None
         self._rate_told = False
         self.asked: list[tuple[str, bool]] = []
@@ -330,7 +315,10 @@ class Loop:
             relative: Whether the value was made from the rate in force, and so overwrites nothing.
         """
         with self.setting_lr(by=by, relative=relative):
+            before = self.lrs
             rates.set_rates(self.optimizers, self.bases, float(value), only=optimizer)
+            if self.schedulers and not rates.agree(self.schedulers, self.optimizers, before):
+                self._say_rate(f"A scheduler will overwrite the learning rate that {by} set.")
 
     @contextmanager
     def setting_lr(self, *, by: str, relative: bool = False) -> Iterator[None]:
@@ -348,19 +336,28 @@ class Loop:
             self._say_overwritten(before, by)
 
     def check_rate(self) -> None:
-        """Say once if what a callback set was overwritten by a scheduler or by other code."""
+        """Say once if what a callback set was overwritten by a scheduler or by other code.
+
+        A scheduler that the host knows of goes on from what was set, so that it may differ.
+        """
         before = self.rate_set
-        if before is not None and self.lr != before[0]:
+        if before is not None and self.lr != before[0] and not self.schedulers:
             self.rate_set = None
             self._say_overwritten(before, "a scheduler or other code")
 
     def _say_overwritten(self, before: tuple[float, str], by: str) -> None:
-        if self._rate_told or before[0] == self.lr:
+        if before[0] != self.lr:
+            self._say_rate(
+                f"The learning rate was set to {before[0]:.6g} by {before[1]} and overwritten with "
+                f"{self.lr:.6g} by {by}."
+            )
+
+    def _say_rate(self, text: str) -> None:
+        if self._rate_told:
             return
         self._rate_told = True
         self.message(
-            f"The learning rate was set to {before[0]:.6g} by {before[1]} and overwritten with "
-            f"{self.lr:.6g} by {by}.\n"
+            f"{text}\n"
             "fix: let only one of them set it, or use a scheduler through learning_rate_scheduler"
         )
 
@@ -406,6 +403,10 @@ class Loop:
         state.check(self, saved)
         state.load_counters(self, saved)
         self.pending_state = saved
+
+    def apply_state(self, saved: Mapping[str, Any]) -> None:
+        """Put back everything but the counters, once the begin hooks have run."""
+        state.apply(self, saved)
 
     def extra_state(self) -> dict[str, Any]:
         """Give what a host adds: ``metrics``, ``scaler``, and more of ``loop`` and ``rng``."""

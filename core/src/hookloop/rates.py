@@ -11,6 +11,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
+_OF_ONE_CYCLE = ("initial_lr", "max_lr", "min_lr")
+
+
 def of(optimizer: Optimizer) -> list[float]:
     """Read the learning rate of each parameter group."""
     return [float(group["lr"]) for group in getattr(optimizer, "param_groups", ())]
@@ -50,6 +53,47 @@ def set_rates(
         for index, group in enumerate(optimizer.param_groups):
             known = rates[index] if index < len(rates) else first  # a group added since
             _set(group, value * (known / first) if first else value)
+
+
+def agree(
+    schedulers: Sequence[Any], optimizers: Sequence[Optimizer], before: Sequence[float]
+) -> bool:
+    """Make running schedulers of torch go on from rates that somebody else has just set.
+
+    A scheduler computes the next rate from the one in force, which needs no help, or from the one
+    with which it began: that is scaled by as much as the rate was, group by group.
+
+    Args:
+        schedulers: Instances of ``LRScheduler``; one made of several has its parts scaled.
+        optimizers: All optimizers, whose rates are the new ones.
+        before: The rates of all groups of all optimizers until now.
+
+    Returns:
+        Whether they agree: there is no ratio to a rate of 0.
+    """
+    after = [rate for optimizer in optimizers for rate in of(optimizer)]
+    factors = [new / old if old and new else 1.0 for old, new in zip(before, after, strict=True)]
+    where = iter(factors)
+    scales = {id(one): [next(where) for _ in one.param_groups] for one in optimizers}
+    for scheduler in schedulers:
+        _rescale(scheduler, scales.get(id(scheduler.optimizer), ()))
+    for optimizer in {id(one.optimizer): one.optimizer for one in schedulers}.values():
+        for group, factor in zip(
+            optimizer.param_groups, scales.get(id(optimizer), ()), strict=False
+        ):
+            if "max_lr" in group:  # OneCycleLR keeps its rates in the groups
+                group.update({key: group[key] * factor for key in _OF_ONE_CYCLE})
+    return all(old == new or (old and new) for old, new in zip(before, after, strict=True))
+
+
+def _rescale(scheduler: Any, scale: Sequence[float]) -> None:
+    for part in getattr(scheduler, "_schedulers", ()):
+        _rescale(part, scale)
+    for name in ("base_lrs", "max_lrs"):
+        rates = getattr(scheduler, name, None)
+        if isinstance(rates, list) and len(rates) == len(scale):
+            scaled = [rate * factor for rate, factor in zip(rates, scale, strict=True)]
+            setattr(scheduler, name, scaled)
 
 
 def _set(group: dict[str, Any], value: float) -> None:

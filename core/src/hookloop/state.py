@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hookloop import rng
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from hookloop.loop import Loop
 
 FORMAT = "hookloop.state"
+#: Of a bridge: the framework around it saves the rest.
+FORMAT_OF_CALLBACKS = "hookloop.callbacks"
 VERSION = 1
 #: What schedulers of torch add to parameter groups, and some are made only when a run begins.
 _OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"}
@@ -25,13 +27,32 @@ def capture(loop: Loop) -> dict[str, Any]:
     The position in it, ``state["loop"]["epoch"]`` and ``["batch"]``, is that of the next batch.
     """
     extra = loop.extra_state()
-    epoch, batch = loop.position or (0, 0)
+    own = capture_callbacks(loop, loop.position or (0, 0))
     return {
         "format": FORMAT,
         "version": VERSION,
         "model": loop.model.state_dict() if loop.model is not None else {},
         "optimizers": [optimizer.state_dict() for optimizer in loop.optimizers],
         "scaler": extra.get("scaler"),
+        "loop": {**own["loop"], **extra.get("loop", {})},
+        "rng": {"now": rng.capture(), **extra.get("rng", {})},
+        "history": own["history"],
+        "callbacks": own["callbacks"],
+        "metrics": extra.get("metrics", {}),
+    }
+
+
+def capture_callbacks(loop: Loop, position: tuple[int, int]) -> dict[str, Any]:
+    """Take what is hookloop's own of a run whose model and optimizers somebody else saves.
+
+    Args:
+        loop: Of the run.
+        position: Indices of the epoch and of the batch that come next.
+    """
+    epoch, batch = position
+    return {
+        "format": FORMAT_OF_CALLBACKS,
+        "version": VERSION,
         "loop": {
             "epoch": epoch,
             "batch": batch,
@@ -39,15 +60,12 @@ def capture(loop: Loop) -> dict[str, Any]:
             "stops": [list(stop) for stop in loop.stops()],
             "bases": loop.bases,
             "logs": dict(loop.logs.raw_items()) if batch else {},
-            **extra.get("loop", {}),
         },
-        "rng": {"now": rng.capture(), **extra.get("rng", {})},
         "history": loop.history.rows_state() if loop.history is not None else None,
         "callbacks": {
             name: {"settings": settings_of(loop.callbacks[name]), "state": own}
             for name, own in _states(loop).items()
         },
-        "metrics": extra.get("metrics", {}),
     }
 
 
@@ -72,11 +90,23 @@ def check(loop: Loop, saved: Mapping[str, Any]) -> None:
         StateError: Naming what differs.
     """
     check_format(saved)
-    lost = [key for key in ("epoch", "batch", "step", "bases", "stops") if key not in saved["loop"]]
-    if lost:
-        raise StateError(f"The state lacks {listed(lost)} of its loop.", fix="use an intact one")
+    _check_counters(saved["loop"])
     _check_model(loop, saved["model"])
     _check_optimizers(loop, saved["optimizers"])
+    _check_callbacks(loop, saved["callbacks"])
+
+
+def check_callbacks(loop: Loop, saved: Any) -> None:
+    """Refuse what `capture_callbacks` gave in another run, before anything is changed.
+
+    Raises:
+        StateError: Naming what differs.
+    """
+    if not isinstance(saved, Mapping) or saved.get("format") != FORMAT_OF_CALLBACKS:
+        message = "This is not the saved state of the callbacks of a run."
+        raise StateError(message, fix="pass what the bridge's state_dict() gave")
+    _check_whole(saved, ("loop", "history", "callbacks"))
+    _check_counters(saved["loop"])
     _check_callbacks(loop, saved["callbacks"])
 
 
@@ -85,12 +115,22 @@ def check_format(saved: Any) -> None:
     if not isinstance(saved, Mapping) or saved.get("format") != FORMAT:
         message = "This is not the saved state of a run."
         raise StateError(message, fix="pass what loop.state_dict() gave; weights: load_weights()")
+    _check_whole(saved, SECTIONS)
+
+
+def _check_whole(saved: Mapping[str, Any], sections: Sequence[str]) -> None:
     if saved.get("version") != VERSION:
         message = f"The state is of version {saved.get('version')}; this hookloop reads {VERSION}."
         raise StateError(message, fix="pip install --upgrade hookloop")
-    missing = [section for section in SECTIONS if section not in saved]
+    missing = [section for section in sections if section not in saved]
     if missing:
         raise StateError(f"The state lacks {listed(missing)}.", fix="use an intact one")
+
+
+def _check_counters(saved: Mapping[str, Any]) -> None:
+    lost = [key for key in ("epoch", "batch", "step", "bases", "stops") if key not in saved]
+    if lost:
+        raise StateError(f"The state lacks {listed(lost)} of its loop.", fix="use an intact one")
 
 
 def load_counters(loop: Loop, saved: Mapping[str, Any]) -> None:
@@ -105,21 +145,26 @@ def load_counters(loop: Loop, saved: Mapping[str, Any]) -> None:
 
 def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
     """Put back everything but the counters: callbacks, model, optimizers, and the RNGs last."""
-    for name, entry in saved["callbacks"].items():
-        callback = loop.callbacks.get(name)
-        if callback is not None and hasattr(callback, "load_state_dict"):
-            loop.registry.ask(name, "load_state_dict", loop, entry["state"])
-    _report_changed_callbacks(loop, saved["callbacks"])
+    apply_callbacks(loop, saved)
     if loop.model is not None:
         loop.model.load_state_dict(saved["model"])
     for optimizer, state in zip(loop.optimizers, saved["optimizers"], strict=True):
         optimizer.load_state_dict(state)
     loop.rate_set = None  # the rate is that of the earlier run now, and nobody overwrote it
+    loop.load_extra_state(saved)
+    rng.restore(saved["rng"]["now"])
+
+
+def apply_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
+    """Put back what is hookloop's own: the callbacks, the history and the logs of an open epoch."""
+    for name, entry in saved["callbacks"].items():
+        callback = loop.callbacks.get(name)
+        if callback is not None and hasattr(callback, "load_state_dict"):
+            loop.registry.ask(name, "load_state_dict", loop, entry["state"])
+    _report_changed_callbacks(loop, saved["callbacks"])
     if loop.history is not None and saved["history"] is not None:
         loop.history.load_rows(saved["history"])
     loop.logs.update(saved["loop"]["logs"])
-    loop.load_extra_state(saved)
-    rng.restore(saved["rng"]["now"])
 
 
 def check_plain(loop: Loop) -> None:
