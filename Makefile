@@ -2,6 +2,7 @@
 #
 #   make demo    train on real data, with callbacks chosen by name
 #   make test    all tests
+#   make test-bridges   those of the bridges, each in an environment with its framework
 #   make check   ruff, mypy strict, the architecture test
 #   make wheels  build every distribution into wheels/
 #   make bench   the step of fit beside the same loop by hand
@@ -23,7 +24,9 @@ environment = $(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
 			"make $(or $(firstword $(MAKECMDGOALS)),demo) PYTHON=python3.11" >&2; exit 1; }; \
 	$(PYTHON) -m venv --clear $(1); }
 
-.PHONY: venv demo test check wheels bench parity clean
+BRIDGE_TESTS := $(BRIDGES:plugins/%=test-%)
+
+.PHONY: venv demo test test-bridges $(BRIDGE_TESTS) check wheels bench parity clean
 
 venv: $(VENV)/installed
 
@@ -45,6 +48,23 @@ demo: venv
 
 test: venv
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Each framework has an environment of its own, .venv-in_lightning and so on; none is in .venv.
+.venv-in_%/installed: constraints.txt constraints-bridges.txt $(MANIFESTS)
+	@$(call environment,.venv-in_$*)
+	@test -e $@ || echo "Installing $* and hookloop into .venv-in_$*; this takes minutes."
+	.venv-in_$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch "setuptools>=77" wheel
+	.venv-in_$*/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-c constraints-bridges.txt --no-build-isolation pytest -e "./plugins/in_$*[$*]" \
+		$(foreach folder,core $(PLUGINS),-e ./$(folder))
+	touch $@
+
+test-in_%: .venv-in_%/installed
+	KERAS_BACKEND=torch .venv-in_$*/bin/python -m pytest plugins/in_$*
+	KERAS_BACKEND=torch .venv-in_$*/bin/python -m pytest -q tests/test_docs.py \
+		-k "code_of_a_page and (in_$* or bridges)"
+
+test-bridges: $(BRIDGE_TESTS)
 
 check: venv
 	$(BIN)/ruff check .
@@ -74,4 +94,4 @@ parity: .venv-parity/installed venv
 	$(BIN)/python -m pytest -q tests/test_parity.py
 
 clean:
-	rm -rf $(VENV) .venv-parity wheels build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-parity .venv-in_* wheels build .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,3 @@
+"""hookloop in Ignite."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""Callbacks of hookloop in Keras 3 on torch."""

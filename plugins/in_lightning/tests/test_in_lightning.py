@@ -1,0 +1,1 @@
+"""Callbacks of hookloop in Lightning."""
