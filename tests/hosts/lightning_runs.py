@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import agreement
@@ -53,6 +54,28 @@ def few(samples: int = 40, batch: int = 8) -> DataLoader[Any]:
     return DataLoader(TensorDataset(x[:samples], y[:samples]), batch)
 
 
+class Resumable:
+    """The batches of `few` from a loader that goes on inside an epoch, as Lightning asks of one."""
+
+    def __init__(self) -> None:
+        self._batches = list(few())
+        self._start = self._next = 0
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        start, self._start = self._start, 0
+        for self._next in range(start + 1, len(self._batches) + 1):
+            yield self._batches[self._next - 1]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"next": self._next}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._start = state["next"] % len(self._batches)
+
+
 def trainer(callbacks: Any, *others: Any, **options: Any) -> lightning.Trainer:
     """Make a trainer with a bridge, or with several made elsewhere, and Lightning's callbacks."""
     bridges = callbacks if isinstance(callbacks, tuple) else (HookloopCallback(callbacks),)
@@ -63,8 +86,9 @@ def trainer(callbacks: Any, *others: Any, **options: Any) -> lightning.Trainer:
 
 def fit(callbacks: Any, *others: Any, module: Any = None, **options: Any) -> HookloopCallback:
     """Train the module on few samples, and give the first bridge."""
-    path, weights_only = options.pop("ckpt_path", None), True
+    path, data = options.pop("ckpt_path", None), options.pop("data", None)
     made = trainer(callbacks, *others, **options)
     module = module if module is not None else Regression()
-    made.fit(module, few(), few(16), ckpt_path=path, weights_only=weights_only if path else None)
+    safe = True if path else None
+    made.fit(module, data or few(), few(16), ckpt_path=path, weights_only=safe)
     return next(one for one in made.callbacks if isinstance(one, HookloopCallback))

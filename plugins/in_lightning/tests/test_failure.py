@@ -140,7 +140,7 @@ def test_a_keyboard_interrupt_becomes_lightnings_exit_and_is_an_interruption() -
 def test_an_exception_in_a_validation_of_the_run_ends_the_test_too() -> None:
     """Whoever saw on_test_begin sees on_test_end."""
 
-    class Tests(Ends):
+    class SeesTests(Ends):
         def on_test_begin(self):
             self.seen.append("test_begin")
 
@@ -151,7 +151,7 @@ def test_an_exception_in_a_validation_of_the_run_ends_the_test_too() -> None:
         def validation_step(self, batch, batch_idx):
             raise ZeroDivisionError
 
-    ends = Tests()
+    ends = SeesTests()
     with pytest.raises(ZeroDivisionError):
         fit([ends], module=Broken(), num_sanity_val_steps=0)
 
