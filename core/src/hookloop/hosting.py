@@ -61,7 +61,7 @@ class Run:
         else:
             self.loop.step += 1
 
-    def before_step(self, optimizer: Optimizer, logs: Logs) -> None:
+    def fire_before_step(self, optimizer: Optimizer, logs: Logs) -> None:
         """Fire ``on_before_optimizer_step``; a stop that is requested in it skips the step.
 
         The step cannot be kept from a framework that is about to make it. Without gradients the
@@ -80,18 +80,9 @@ class Run:
             self._skipped = optimizer
             optimizer.zero_grad(set_to_none=True)
 
-    def on_step(
-        self, optimizer: Optimizer, note: Callable[..., None], *, before: bool = False
-    ) -> None:
-        """Have a function called at each step of an optimizer, until the run is over.
-
-        Args:
-            optimizer: Whose steps.
-            note: Called with the optimizer and the arguments of its ``step``.
-            before: Whether it is called before the step instead of after it.
-        """
-        at = optimizer.register_step_pre_hook if before else optimizer.register_step_post_hook
-        self._open.callback(at(note).remove)
+    def on_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
+        """Have a function called after each step of an optimizer, until the run is over."""
+        self._open.callback(optimizer.register_step_post_hook(note).remove)
 
     def before_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
         """Have a function called before each step of an optimizer, until the run is over."""

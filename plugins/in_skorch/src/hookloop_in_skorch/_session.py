@@ -153,7 +153,7 @@ class Session:
         self._stepping = self.loop.optimizer
         self.watches = self.run.driver.registry.dispatch("on_before_optimizer_step") is not None
         for optimizer in self.optimizers if self.watches else ():
-            self.run.on_step(optimizer, self._begin_step, before=True)
+            self.run.before_step(optimizer, self._begin_step)
 
     def _begin_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self._stepping = optimizer
@@ -165,7 +165,7 @@ class Session:
         if self._loss is not None:
             self.loop.loss = self._logs["loss"] = self._loss
             self._loss = None
-        self.run.before_step(self._stepping, self._logs)
+        self.run.fire_before_step(self._stepping, self._logs)
 
     def watch_loss(self) -> None:
         """See the loss as soon as the net has it: skorch tells it only after the step."""
