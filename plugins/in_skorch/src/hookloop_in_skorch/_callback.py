@@ -86,7 +86,7 @@ class HookloopCallback(Callback):  # type: ignore[misc]
         return {**self.get_params(deep=False), "saved_": self.state_dict() or None}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
+        self.__dict__.update(state)
         self._renew()
         self.saved_ = state["saved_"]
 
@@ -126,9 +126,7 @@ class HookloopCallback(Callback):  # type: ignore[misc]
             first=saved["loop"]["epoch"] if saved else 0,
         )
 
-    def on_batch_begin(
-        self, net: Any, batch: Any = None, training: bool = False, **_: Any
-    ) -> None:
+    def on_batch_begin(self, net: Any, batch: Any = None, training: bool = False, **_: Any) -> None:
         if self.session_ is not None:
             self.session_.begin_batch(batch, training=training)
 

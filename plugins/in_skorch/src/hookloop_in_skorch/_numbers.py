@@ -41,9 +41,7 @@ def measurements(row: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]
 def scores(row: Mapping[str, Any]) -> dict[str, Any]:
     """Find the scores of one batch in its row of skorch's history."""
     training, validation = measurements(row)
-    return {
-        key: value for key, value in (training | validation).items() if key != "batch_size"
-    }
+    return {key: value for key, value in (training | validation).items() if key != "batch_size"}
 
 
 def directions(callbacks: Iterable[Any]) -> dict[str, Any]:
