@@ -85,9 +85,12 @@ class Session:
 
     def begin_epoch(self) -> None:
         """Begin an epoch, unless the run has to stop before it."""
-        if not self.loop.stop_training:
+        loop = self.loop
+        if not loop.stop_training:
             self._in_epoch, self._testing, self._batch = True, False, 0
             self.run.act(self.run.driver.epoch_begin, self.next_epoch)
+        elif loop.resumed:
+            self.run.act(self.run.driver.say_finished, loop.params["epochs"])
 
     def measure_epoch(self) -> None:
         """End validation and the epoch with what skorch has in its history by now."""
