@@ -19,6 +19,11 @@ class Driver:
     Args:
         loop: The loop of the run, with its callbacks.
 
+    Attributes:
+        loop: As given.
+        training: Whether a run of training is under way.
+        validation: What validation has reported in the epoch so far, as ``val_*``.
+
     Raises:
         CapabilityError: If a callback needs what the host does not offer.
     """
@@ -27,7 +32,7 @@ class Driver:
         self.loop = loop
         self.registry = loop.registry
         self._last: Logs = Logs()
-        self._validation: dict[str, Any] = {}
+        self.validation: dict[str, Any] = {}
         self.training = False
         self._testing = False
         self._predicting = False
@@ -77,7 +82,7 @@ class Driver:
         loop = self.loop
         loop.epoch, loop.batch = epoch, None
         loop.logs = self._epoch_logs = Logs()
-        self._validation = {}
+        self.validation = {}
         if loop.optimizers:
             loop.check_rate()
         self.fire("on_epoch_begin", epoch, Logs())
@@ -122,13 +127,13 @@ class Driver:
         loop, epoch = self.loop, self.loop.epoch or 0
         logs = Logs()
         loop.batch = None
-        for source in (values or {}, loop.logs, self._validation):
+        for source in (values or {}, loop.logs, self.validation):
             logs.update(source)
         loop.logs = self._last = logs
         self.fire("on_epoch_end", epoch, logs)
         self._checkpoint("on_epoch_checkpoint", (epoch + 1, 0), epoch, logs)
         loop.logs = self._epoch_logs = Logs()
-        self._validation = {}
+        self.validation = {}
         return logs
 
     def train_end(self) -> None:
@@ -179,7 +184,7 @@ class Driver:
         finally:
             self.loop.batch, self.loop.logs = self._outer
         if self.training:
-            self._validation.update({f"val_{key}": value for key, value in logs.raw_items()})
+            self.validation.update({f"val_{key}": value for key, value in logs.raw_items()})
         return logs
 
     def predict_begin(self) -> None:

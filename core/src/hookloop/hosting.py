@@ -57,7 +57,11 @@ class Run:
 
     def on_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
         """Have a function called after each step of an optimizer, until the run is over."""
-        self._open.callback(optimizer.register_step_post_hook(note).remove)
+        self.when_over(optimizer.register_step_post_hook(note).remove)
+
+    def when_over(self, undo: Callable[[], None]) -> None:
+        """Have something undone when the run is over, in whatever way."""
+        self._open.callback(undo)
 
     def act(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Fire hooks through the driver; if a callback raises, every one sees the end of the run.
@@ -184,7 +188,10 @@ class Bridge:
         """
         if self.run is None:
             return dict(self._waiting or {})
-        return state.capture_callbacks(self.run.loop, position)
+        saved = state.capture_callbacks(self.run.loop, position)
+        if position[1]:  # validation inside of an epoch belongs to the logs of its end
+            saved["loop"]["logs"].update(self.run.driver.validation)
+        return saved
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Have the next run continue the one whose state this is."""
