@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from hookloop.hosting import Run, start
 from hookloop.models import unwrapped
+from hookloop_in_transformers import _trainer
 from hookloop_in_transformers._evaluation import Evaluation
 from hookloop_in_transformers._loop import TransformersLoop, watch_outputs
 
@@ -24,12 +25,18 @@ class Around:
     Args:
         callback: Whose runs these are.
         trainer: The trainer.
+
+    Attributes:
+        callback: As given.
+        trainer: As given.
+        evaluation: The one under way whose hooks are fired, or None.
+        active: Whether the callback still belongs to this trainer.
     """
 
     def __init__(self, callback: HookloopCallback, trainer: Any) -> None:
         self.callback, self.trainer = callback, trainer
         self.evaluation: Evaluation | None = None
-        self._inside = False
+        self.active, self._inside = True, False
 
     def _training(self) -> Training | None:
         """Give the training under way, or None."""
@@ -96,6 +103,7 @@ class Around:
         named = dict(zip(("eval_dataset", "ignore_keys", "metric_key_prefix"), args, strict=False))
         named.update(kwargs)
         prefix = named.get("metric_key_prefix", "eval")
+        self._settle()
         training = self._training()
         if training is None:
             return self._alone(partial(method, *args, **kwargs), predicts=False, prefix=prefix)
@@ -108,9 +116,15 @@ class Around:
         return result
 
     def predict(self, method: Method, *args: Any, **kwargs: Any) -> Any:
+        self._settle()
         if self._inside or self._training() is not None:
             return self._follow(partial(method, *args, **kwargs), None)
         return self._alone(partial(method, *args, **kwargs), predicts=True, prefix="test")
+
+    def _settle(self) -> None:
+        """End a training that an exception has left, if nobody could see that."""
+        if self.callback.misses_exceptions and not _trainer.is_training(self.trainer):
+            self.callback.fail(left_open())
 
     def prediction_step(
         self, method: Method, model: Any, inputs: Any, *args: Any, **kwargs: Any
@@ -154,3 +168,8 @@ class Around:
             return result
         finally:
             self._inside, self.evaluation = before
+
+
+def left_open() -> RuntimeError:
+    """Make the error for a training that was left without its end."""
+    return RuntimeError("the Trainer left this training before its end")

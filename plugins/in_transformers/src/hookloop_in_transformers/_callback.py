@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from itertools import chain, count
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from hookloop.checkpoints import as_json, from_json
 from hookloop.errors import CapabilityError, HookloopError
 from hookloop.hosting import Bridge
 from hookloop_in_transformers import _trainer
-from hookloop_in_transformers._around import Around
+from hookloop_in_transformers._around import Around, left_open
 from hookloop_in_transformers._training import Training
 
 #: Where the state is, in what this callback has in ``trainer_state.json``.
@@ -44,14 +44,15 @@ class HookloopCallback(TrainerCallback, ExportableState):  # type: ignore[misc] 
     # The Trainer keys saved state by the name of the class, and restores a callback by calling its
     # class: so every instance has a class of its own, and calling that gives the instance back.
 
-    _live: HookloopCallback
+    _live: HookloopCallback | None = None
 
     def __new__(cls, *args: Any, **kwargs: Any) -> HookloopCallback:
-        if "_live" in vars(cls):
+        if cls._live is not None:
             return cls._live
         own = type(cls.__name__, (cls,), {"__module__": cls.__module__, "__doc__": cls.__doc__})
-        own._live = super().__new__(own)
-        return own._live
+        made: HookloopCallback = super().__new__(own)
+        type(made)._live = made
+        return made
 
     def __init__(
         self,
@@ -73,7 +74,7 @@ class HookloopCallback(TrainerCallback, ExportableState):  # type: ignore[misc] 
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle it as it was made: a run under way stays with the original."""
-        return partial(type(self).__base__, **self._arguments), (self.chosen,)
+        return partial(type(self).__mro__[1], **self._arguments), (self.chosen,)
 
     @property
     def history(self) -> History | None:
@@ -82,18 +83,21 @@ class HookloopCallback(TrainerCallback, ExportableState):  # type: ignore[misc] 
 
     # -- the trainer -----------------------------------------------------------------------
 
-    def _join(self, *, late: bool) -> None:
-        """Find the trainer, and follow what it does between its events."""
+    def _join(self) -> bool:
+        """Find the trainer, and follow what it does between its events; tell whether it is new."""
         trainer = _trainer.around(self)
-        if self._around is not None and self._around.trainer is trainer:
-            return
+        if self._around is not None:
+            if self._around.trainer is trainer:
+                return False
+            self._around.active = False
         others = (one for one in trainer.callback_handler.callbacks if one is not self)
         bridges = [one for one in others if isinstance(one, HookloopCallback)]
         taken = {type(one).__name__ for one in bridges if one.trainer is trainer}
         names = chain([self._name], (f"{self._name}#{number}" for number in count(2)))
         type(self).__name__ = next(name for name in names if name not in taken)
-        self._around, self.misses_exceptions = Around(self, trainer), late
+        self._around = Around(self, trainer)
         _trainer.surround(trainer, self._around)
+        return True
 
     @property
     def trainer(self) -> Any:
@@ -101,13 +105,14 @@ class HookloopCallback(TrainerCallback, ExportableState):  # type: ignore[misc] 
         return self._around.trainer if self._around is not None else None
 
     def on_init_end(self, args: Any, state: Any, control: Any, **about: Any) -> None:
-        self._join(late=False)
+        self._join()
 
     # -- the run ---------------------------------------------------------------------------
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **about: Any) -> None:
-        self._join(late=True)
-        self.fail(_began_again)
+        # By add_callback, after on_init_end: this train() is already under way, unsurrounded.
+        self.misses_exceptions = self._join()
+        self.fail(left_open())
         if args.world_size > 1:
             message = f"The Trainer runs in {args.world_size} processes; hookloop runs in one only."
             raise CapabilityError(message, fix="train in one process, or without HookloopCallback")
@@ -155,11 +160,10 @@ class HookloopCallback(TrainerCallback, ExportableState):  # type: ignore[misc] 
         if self._running().loop.stop_training:
             control.should_training_stop = True
 
-    def fail(self, error: BaseException | Callable[[], BaseException]) -> None:
-        """End a run that was left without its end; nothing happens if there is none."""
-        run = self.bridge.run
-        if run is not None and not run.over:
-            run.fail(error() if callable(error) else error)
+    def fail(self, error: BaseException) -> None:
+        """End a run that an exception is ending, or has ended; nothing happens if there is none."""
+        if self.bridge.run is not None:
+            self.bridge.run.fail(error)
 
     def end(self) -> None:
         """End the run in order; nothing happens if it is over already."""
@@ -191,6 +195,3 @@ class HookloopCallback(TrainerCallback, ExportableState):  # type: ignore[misc] 
             return {}  # the first is what `state` gave for a training that begins
         return from_json(found[_STATE])
 
-
-def _began_again() -> RuntimeError:
-    return RuntimeError("the Trainer began another run before this one had ended")

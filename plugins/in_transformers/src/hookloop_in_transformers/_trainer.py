@@ -50,20 +50,33 @@ def around(callback: Any) -> Any:
     )
 
 
+def is_training(trainer: Any) -> bool:
+    """Tell whether ``train`` of a trainer is being executed: its ``is_in_train`` outlives errors."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "train" and frame.f_locals.get("self") is trainer:
+            return True
+        frame = frame.f_back
+    return False
+
+
 def surround(trainer: Any, follower: Any) -> None:
     """Have the methods of a trainer called through those of the same names of a follower.
 
     Args:
         trainer: The trainer; a method that it was given before, also as an attribute, is kept.
-        follower: Its methods get what they surround as their first argument.
+        follower: Its methods get what they surround as their first argument, while it is
+            ``active``.
     """
     for name in METHODS:
-        setattr(trainer, name, _surrounded(getattr(trainer, name), getattr(follower, name)))
+        setattr(trainer, name, _surrounded(getattr(trainer, name), follower, name))
 
 
-def _surrounded(inner: Callable[..., Any], outer: Callable[..., Any]) -> Callable[..., Any]:
+def _surrounded(inner: Callable[..., Any], follower: Any, name: str) -> Callable[..., Any]:
+    outer = getattr(follower, name)
+
     @wraps(inner)
     def method(*args: Any, **kwargs: Any) -> Any:
-        return outer(inner, *args, **kwargs)
+        return outer(inner, *args, **kwargs) if follower.active else inner(*args, **kwargs)
 
     return method

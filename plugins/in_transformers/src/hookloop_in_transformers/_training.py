@@ -91,6 +91,8 @@ class Training:
         watch_outputs(run)
         if run.loop.resumed:
             self._continue()
+        elif not self.trainer.args.ignore_data_skip:  # a checkpoint of before there were callbacks
+            self.index = round((state.epoch or 0) % 1 * (_length(self._data) or 0))
 
     def _prepare(self, loop: Any) -> None:
         loop.step = self.trainer.state.global_step
@@ -156,8 +158,7 @@ class Training:
         self.run.act(self.run.driver.epoch_begin, self._epoch)
 
     def epoch_end(self, *, evaluation_follows: bool) -> None:
-        """End the epoch, or hold its end back until the Trainer, which comes to it later, has
-        evaluated."""
+        """End the epoch, or hold its end back where the Trainer has yet to evaluate."""
         if not self.in_epoch:
             return
         if self.loop.ends_badly():
