@@ -78,9 +78,10 @@ def agree(
     scales = {id(one.param_groups): [next(where) for _ in one.param_groups] for one in optimizers}
     for scheduler in schedulers:
         _rescale(scheduler, scales.get(id(scheduler.optimizer.param_groups), ()))
-    scheduled = [one.optimizer.param_groups for one in schedulers]
-    for groups in {id(groups): groups for groups in scheduled}.values():
-        for group, factor in zip(groups, scales.get(id(groups), ()), strict=False):
+    for optimizer in {id(one.optimizer.param_groups): one.optimizer for one in schedulers}.values():
+        for group, factor in zip(
+            optimizer.param_groups, scales.get(id(optimizer.param_groups), ()), strict=False
+        ):
             if "max_lr" in group:  # OneCycleLR keeps its rates in the groups
                 group.update({key: group[key] * factor for key in _OF_ONE_CYCLE})
     return all(old == new or (old and new) for old, new in zip(before, after, strict=True))
