@@ -94,6 +94,14 @@ class Driver:
         self.loop.pending_state = None
         self.loop.apply_state(saved)
 
+    def say_finished(self, epochs: int) -> None:
+        """Tell that the run which is resumed has nothing left to train."""
+        loop = self.loop
+        if loop.pending_state is not None:  # of the middle of an epoch that this run does not have
+            self.restore(loop.pending_state)
+        why = loop.stop_reason or f"{loop.start[0]} epochs are done, and epochs={epochs}"
+        loop.message(f"The resumed run has ended already ({why}): nothing is left to train.")
+
     def batch_begin(self, batch: int, logs: Logs) -> None:
         """Start a training batch; ``logs`` holds its size and serves it to its end."""
         self.loop.batch, self.loop.logs = batch, logs

@@ -63,6 +63,10 @@ class Run:
         """Have something undone when the run is over, in whatever way."""
         self._open.callback(undo)
 
+    def before_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
+        """Have a function called before each step of an optimizer, until the run is over."""
+        self._open.callback(optimizer.register_step_pre_hook(note).remove)
+
     def act(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Fire hooks through the driver; if a callback raises, every one sees the end of the run.
 
