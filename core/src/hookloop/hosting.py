@@ -82,7 +82,11 @@ class Run:
 
     def on_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
         """Have a function called after each step of an optimizer, until the run is over."""
-        self._open.callback(optimizer.register_step_post_hook(note).remove)
+        self.when_over(optimizer.register_step_post_hook(note).remove)
+
+    def when_over(self, undo: Callable[[], None]) -> None:
+        """Have something undone when the run is over, in whatever way."""
+        self._open.callback(undo)
 
     def before_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
         """Have a function called before each step of an optimizer, until the run is over."""
@@ -232,7 +236,10 @@ class Bridge:
             return dict(self._waiting or {})
         if self.run.loop.pending_state is not None:  # the callbacks have not got it back yet
             return dict(self.run.loop.pending_state)
-        return state.capture_callbacks(self.run.loop, position)
+        saved = state.capture_callbacks(self.run.loop, position)
+        if position[1]:  # validation inside of an epoch belongs to the logs of its end
+            saved["loop"]["logs"].update(self.run.driver.validation)
+        return saved
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Have the next run continue the one whose state this is."""
