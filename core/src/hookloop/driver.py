@@ -20,6 +20,8 @@ class Driver:
         loop: The loop of the run, with its callbacks.
 
     Attributes:
+        loop: As given.
+        training: Whether a run of training is under way.
         validation: What validation has reported in the open epoch, by its names there.
 
     Raises:

@@ -28,6 +28,8 @@ from hookloop.selection import load_callbacks, named
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
+    from hookloop.logs import Logs
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,15 +51,42 @@ class Run:
     def __init__(self, loop: Loop, *, counts: bool = True) -> None:
         self.loop, self.driver, self.over = loop, Driver(loop), False
         self._open = ExitStack()
+        self._skipped: Optimizer | None = None
         if counts and loop.optimizers:
             self.on_step(loop.optimizers[0], self._count)
 
-    def _count(self, *_: Any) -> None:
-        self.loop.step += 1
+    def _count(self, optimizer: Optimizer, *_: Any) -> None:
+        if self._skipped is optimizer:
+            self._skipped = None
+        else:
+            self.loop.step += 1
+
+    def fire_before_step(self, optimizer: Optimizer, logs: Logs) -> None:
+        """Fire ``on_before_optimizer_step``; a stop that is requested in it skips the step.
+
+        The step cannot be kept from a framework that is about to make it. Without gradients the
+        optimizers of torch change nothing, and it is not counted.
+
+        Args:
+            optimizer: The one that is about to step.
+            logs: Of the batch.
+        """
+        before = self.driver.registry.dispatch("on_before_optimizer_step")
+        if before is None:
+            return
+        requests = self.loop.requests
+        self.act(before, self.loop, optimizer, logs)
+        if self.loop.requests > requests:
+            self._skipped = optimizer
+            optimizer.zero_grad(set_to_none=True)
 
     def on_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
         """Have a function called after each step of an optimizer, until the run is over."""
-        self._open.callback(optimizer.register_step_post_hook(note).remove)
+        self.when_over(optimizer.register_step_post_hook(note).remove)
+
+    def when_over(self, undo: Callable[[], None]) -> None:
+        """Have something undone when the run is over, in whatever way."""
+        self._open.callback(undo)
 
     def before_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
         """Have a function called before each step of an optimizer, until the run is over."""
@@ -207,7 +236,10 @@ class Bridge:
             return dict(self._waiting or {})
         if self.run.loop.pending_state is not None:  # the callbacks have not got it back yet
             return dict(self.run.loop.pending_state)
-        return state.capture_callbacks(self.run.loop, position)
+        saved = state.capture_callbacks(self.run.loop, position)
+        if position[1]:  # validation inside of an epoch belongs to the logs of its end
+            saved["loop"]["logs"].update(self.run.driver.validation)
+        return saved
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Have the next run continue the one whose state this is."""
