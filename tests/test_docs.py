@@ -81,7 +81,7 @@ def blocks(page: Path) -> list[Block]:
             text.count("\n", 0, one.start("text")),
             one["text"],
             output.get(one.start()),
-            one["info"].split()[1:] == ["warns"],
+            "warns" in one["info"].split(),
         )
         for one in found
         if one["info"].split()[:1] == ["python"] and not _elsewhere(page, one["info"])
