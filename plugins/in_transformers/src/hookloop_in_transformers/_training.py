@@ -34,7 +34,12 @@ class Training:
     Attributes:
         index: Index of the micro-batch that comes next in its epoch, or is under way.
         in_epoch: Whether an epoch has begun and not yet ended.
+        run: The run, once it has begun.
+        loop: Its loop.
     """
+
+    run: Run
+    loop: Any
 
     def __init__(
         self,
@@ -58,16 +63,6 @@ class Training:
         self._logs: Logs | None = None
 
     @property
-    def run(self) -> Run:
-        run = self.callback.bridge.run
-        assert run is not None  # noqa: S101  (begin() comes first)
-        return run
-
-    @property
-    def loop(self) -> Any:
-        return self.run.loop
-
-    @property
     def position(self) -> tuple[int, int]:
         """Indices of the epoch and the batch that come next."""
         return (self._epoch, self.index) if self.in_epoch else (self._next, 0)
@@ -79,7 +74,7 @@ class Training:
         state = self.trainer.state
         # Whole epochs that the checkpoint holds: it saves the end of one as 1.0, its middle as 0.5.
         self._epoch = self._next = int(state.epoch or 0)
-        run = self.callback.bridge.begin(
+        self.run = run = self.callback.bridge.begin(
             TransformersLoop,
             optimizers=[self._optimizer],
             counts=False,
@@ -87,6 +82,7 @@ class Training:
             model=unwrapped(self.trainer.model),
             params=self._params(),
         )
+        self.loop = run.loop
         run.on_step(self._optimizer, self._count)
         watch_outputs(run)
         if run.loop.resumed:
