@@ -22,7 +22,7 @@ class Driver:
     Attributes:
         loop: As given.
         training: Whether a run of training is under way.
-        validation: What validation has reported in the epoch so far, as ``val_*``.
+        validation: What validation has reported in the open epoch, by its names there.
 
     Raises:
         CapabilityError: If a callback needs what the host does not offer.
@@ -181,8 +181,16 @@ class Driver:
         self.fire("on_test_batch_end", batch, logs)
         self.loop.logs, self.loop.batch = self._test_logs, None
 
-    def test_end(self, logs: Logs) -> Logs:
-        """End validation or evaluation; during training its logs go on as ``val_*``."""
+    def test_end(self, logs: Logs, names: Mapping[str, str] | None = None) -> Logs:
+        """End validation or evaluation; during training its logs go on as ``val_*``.
+
+        Args:
+            logs: What was measured.
+            names: How the epoch names what is not to be ``val_<key>`` there.
+
+        Returns:
+            The logs, with what callbacks added.
+        """
         for key, value in self.loop.logs.raw_items():
             logs.setdefault(key, value)
         self.loop.logs = logs
@@ -192,7 +200,9 @@ class Driver:
         finally:
             self.loop.batch, self.loop.logs = self._outer
         if self.training:
-            self.validation.update({f"val_{key}": value for key, value in logs.raw_items()})
+            named = names or {}
+            found = {named.get(key, f"val_{key}"): value for key, value in logs.raw_items()}
+            self.validation.update(found)
         return logs
 
     def predict_begin(self) -> None:

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-_OF_ONE_CYCLE = ("initial_lr", "max_lr", "min_lr")
+#: What schedulers keep in the groups. One that is made later begins with ``initial_lr``, also that
+#: of a resumed run; the others are OneCycleLR's.
+_KEPT_IN_GROUPS = ("initial_lr", "max_lr", "min_lr")
 
 
 def of(optimizer: Optimizer) -> list[float]:
@@ -82,8 +84,7 @@ def agree(
         for group, factor in zip(
             optimizer.param_groups, scales.get(id(optimizer.param_groups), ()), strict=False
         ):
-            if "max_lr" in group:  # OneCycleLR keeps its rates in the groups
-                group.update({key: group[key] * factor for key in _OF_ONE_CYCLE})
+            group.update({key: group[key] * factor for key in _KEPT_IN_GROUPS if key in group})
     return all(old == new or (old and new) for old, new in zip(before, after, strict=True))
 
 
