@@ -6,15 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hookloop.hosting import Run, start
 from hookloop.models import unwrapped
 from hookloop_in_transformers import _trainer
 from hookloop_in_transformers._evaluation import Evaluation
 from hookloop_in_transformers._loop import TransformersLoop, watch_outputs
 
 if TYPE_CHECKING:
-    from hookloop_in_transformers._training import Training
     from hookloop_in_transformers._callback import HookloopCallback
+    from hookloop_in_transformers._training import Training
 
 Method = Callable[..., Any]
 
@@ -138,11 +137,9 @@ class Around:
 
     def _alone(self, call: Callable[[], Any], *, predicts: bool, prefix: str) -> Any:
         """Evaluate or predict outside of training, in a run of its own."""
-        run = start(
+        run = self.callback.bridge.aside(
             TransformersLoop,
-            self.callback.chosen,
             model=unwrapped(self.trainer.model),
-            policy=self.callback.policy,
             params={"batch_size": self.trainer.args.eval_batch_size, "verbose": 0},
         )
         watch_outputs(run)

@@ -59,7 +59,7 @@ class Training:
             lr_scheduler = lr_scheduler.scheduler
         self._scheduler = lr_scheduler
         self.index = 0
-        self.in_epoch = self._held = self._skips = False
+        self.in_epoch = self._held = False
         self._logs: Logs | None = None
 
     @property
@@ -77,18 +77,18 @@ class Training:
         self.run = run = self.callback.bridge.begin(
             TransformersLoop,
             optimizers=[self._optimizer],
-            counts=False,
             prepare=self._prepare,
             model=unwrapped(self.trainer.model),
             params=self._params(),
         )
         self.loop = run.loop
-        run.on_step(self._optimizer, self._count)
         watch_outputs(run)
         if run.loop.resumed:
             self._continue()
-        elif not self.trainer.args.ignore_data_skip:  # a checkpoint of before there were callbacks
-            self.index = round((state.epoch or 0) % 1 * (_length(self._data) or 0))
+        elif state.global_step:
+            run.loop.message("The checkpoint has no state of these callbacks: they begin afresh.")
+            if not self.trainer.args.ignore_data_skip:
+                self.index = round((state.epoch or 0) % 1 * (_length(self._data) or 0))
 
     def _prepare(self, loop: Any) -> None:
         loop.step = self.trainer.state.global_step
@@ -117,9 +117,9 @@ class Training:
             self._epoch = self._next = epoch
             if self.index and self.trainer.args.ignore_data_skip:
                 self.index = 0  # the Trainer feeds the whole epoch again
-        if self.loop.stop_training and not self.index:
-            why = self.loop.stop_reason
-            self.loop.message(f"The resumed run has ended already ({why}): nothing is left to do.")
+        epochs = self.trainer.state.num_train_epochs
+        if self._next >= epochs or (self.loop.stop_training and not self.index):
+            self.run.driver.say_finished(epochs)
 
     def _round_off(self, epoch: int) -> None:
         """End an epoch whose batches are done: a checkpoint of its last step was saved before that.
@@ -137,10 +137,6 @@ class Training:
         """End the run in order."""
         self.flush()
         self.run.end()
-
-    def _count(self, *_: Any) -> None:
-        self.loop.step += not self._skips
-        self._skips = False
 
     # -- epochs ------------------------------------------------------------------------------
 
@@ -204,17 +200,7 @@ class Training:
 
     def before_step(self) -> None:
         """Let callbacks see the gradients; a stop asked for here skips the step."""
-        loop = self.loop
-        before = self.run.driver.registry.dispatch("on_before_optimizer_step")
-        if before is None:
-            return
-        requests = loop.requests
-        self.run.act(before, loop, self._optimizer, self._logs or Logs())
-        if loop.requests > requests:
-            self._skips = True
-            for group in self._optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None  # the Trainer calls step() all the same
+        self.run.fire_before_step(self._optimizer, self._logs or Logs())
 
     def batch_end(self, *, checkpoint: bool) -> None:
         """End the micro-batch."""
