@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from hookloop.models import unwrapped
 from hookloop_in_transformers import _trainer
 from hookloop_in_transformers._evaluation import Evaluation
-from hookloop_in_transformers._loop import TransformersLoop, watch_outputs
+from hookloop_in_transformers._loop import Outputs, TransformersLoop
 
 if TYPE_CHECKING:
     from hookloop_in_transformers._callback import HookloopCallback
@@ -71,6 +71,7 @@ class Around:
             return method(model, inputs, *args, **kwargs)
         items = kwargs.get("num_items_in_batch", args[1] if len(args) > 1 else None)
         share = self._share(inputs, items)  # before the call, which may take the labels out
+        training.outputs.watch(model)
         training.batch_begin(inputs)
         result = method(model, inputs, *args, **kwargs)
         loss = result[0] if isinstance(result, tuple) else result
@@ -109,7 +110,9 @@ class Around:
         # With data or a prefix of somebody's own, or before the first epoch, it is no validation.
         if named.get("eval_dataset") is not None or prefix != "eval" or not training.in_epoch:
             return self._follow(partial(method, *args, **kwargs), None)
-        evaluation = Evaluation(training.run, self.trainer, predicts=False, prefix=prefix)
+        evaluation = Evaluation(
+            training.run, training.outputs, self.trainer, predicts=False, prefix=prefix
+        )
         result = self._follow(partial(method, *args, **kwargs), evaluation)
         training.evaluated()
         return result
@@ -130,7 +133,7 @@ class Around:
     ) -> Any:
         if self.evaluation is None:
             return method(model, inputs, *args, **kwargs)
-        self.evaluation.batch_begin(inputs)
+        self.evaluation.batch_begin(model, inputs)
         result = method(model, inputs, *args, **kwargs)
         self.evaluation.batch_end(*result[:2])
         return result
@@ -142,9 +145,10 @@ class Around:
             model=unwrapped(self.trainer.model),
             params={"batch_size": self.trainer.args.eval_batch_size, "verbose": 0},
         )
-        watch_outputs(run)
         try:
-            evaluation = Evaluation(run, self.trainer, predicts=predicts, prefix=prefix)
+            evaluation = Evaluation(
+                run, Outputs(run), self.trainer, predicts=predicts, prefix=prefix
+            )
             result = self._follow(call, evaluation)
         except BaseException as error:
             run.fail(error)

@@ -12,7 +12,7 @@ from hookloop.hosting import Run
 from hookloop.logs import Logs
 from hookloop.models import unwrapped
 from hookloop.structures import size_of
-from hookloop_in_transformers._loop import TransformersLoop, targets_of, watch_outputs
+from hookloop_in_transformers._loop import Outputs, TransformersLoop, targets_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,10 +36,12 @@ class Training:
         in_epoch: Whether an epoch has begun and not yet ended.
         run: The run, once it has begun.
         loop: Its loop.
+        outputs: Watches its model.
     """
 
     run: Run
     loop: Any
+    outputs: Outputs
 
     def __init__(
         self,
@@ -82,7 +84,7 @@ class Training:
             params=self._params(),
         )
         self.loop = run.loop
-        watch_outputs(run)
+        self.outputs = Outputs(run)
         if run.loop.resumed:
             self._continue()
         elif state.global_step:
