@@ -189,9 +189,12 @@ class Attached:
         try:
             handle()
         except BaseException as error:
-            self._error = error
-            self.trainer.terminate()
+            self._note(error)
             raise
+
+    def _note(self, error: BaseException) -> None:
+        self._error = error
+        self.trainer.terminate()
 
     def _guarded(self, *args: Any, **kwargs: Any) -> Any:
         """Run the trainer, and end the run of the callbacks however that ends."""
@@ -237,7 +240,7 @@ class Attached:
         trainer = self.trainer
         saved = self._state_to_continue()
         self.bridge.load_state_dict(saved or {})
-        training = self._training = Training(self.bridge, trainer, **self._about)
+        training = self._training = Training(self.bridge, trainer, note=self._note, **self._about)
         loop = training.loop
         if saved is None and trainer.state.epoch:
             loop.message(

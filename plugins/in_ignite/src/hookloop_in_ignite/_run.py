@@ -24,6 +24,7 @@ class Training:
     Args:
         bridge: Carries the callbacks.
         trainer: The engine.
+        note: Told of an exception in an optimizer's step, which Ignite may swallow.
         loss_transform: As for `attach`.
         schedulers: As for `attach`.
         model: As for `attach`.
@@ -40,6 +41,7 @@ class Training:
         bridge: Bridge,
         trainer: Any,
         *,
+        note: Callable[[BaseException], None],
         loss_transform: Callable[[Any], Any] | None,
         schedulers: Sequence[Any],
         model: Any,
@@ -48,10 +50,10 @@ class Training:
     ) -> None:
         self.trainer, self.open, self.in_batch = trainer, False, False
         self.next = (trainer.state.epoch, 0)
-        self._transform = loss_transform
+        self._note, self._transform = note, loss_transform
         self._schedulers = [getattr(one, "lr_scheduler", one) for one in schedulers]
         self._metrics = _numbers.Fresh(trainer)
-        self._told = False
+        self._told = self._told_closure = False
         self._step = 0
         self._logs = Logs()
         self.run = bridge.begin(
@@ -131,8 +133,22 @@ class Training:
             self.loop.loss = self._logs["loss"] = loss
 
     def _step_begins(self, optimizer: Any, args: Any, kwargs: Any) -> None:
-        if len(args) < 2 and kwargs.get("closure") is None:
+        if len(args) > 1 or kwargs.get("closure") is not None:
+            self._say_closure()
+            return
+        try:
             self.run.fire_before_step(optimizer, self._logs)
+        except BaseException as error:
+            self._note(error)
+            raise
+
+    def _say_closure(self) -> None:
+        if not self._told_closure:
+            self._told_closure = True
+            self.loop.message(
+                "A callback wants to see the gradients, which are made inside of "
+                "optimizer.step(closure).\nfix: call backward() before it, and step() without one"
+            )
 
     # -- validation --------------------------------------------------------------------------------
 
