@@ -248,12 +248,22 @@ class Attached:
                 "callbacks: they begin afresh.\nfix: load it from the trainer's checkpoint"
             )
         elif loop.resumed and loop.start[1] and loop.start[0] < trainer.state.epoch:
-            training.begin_epoch(loop.start[0])  # saved after its last batch, before its end
-            self._finish_epoch()
+            self._catch_up()
         if loop.stop_training:
             if loop.resumed:
                 training.run.act(training.run.driver.say_finished, trainer.state.max_epochs)
             trainer.terminate()
+
+    def _catch_up(self) -> None:
+        """End an epoch that was saved between its last batch and its end: Ignite will not."""
+        training, epoch = self._now, self._now.loop.start[0]
+        if self._evaluator is not None and self._run_validation is None:
+            training.loop.message(
+                f"Epoch {epoch + 1} was saved before it had ended, and its validation cannot be "
+                "run again.\nfix: attach(..., run_validation=...), or save after on_epoch_end"
+            )
+        training.begin_epoch(epoch)
+        self._finish_epoch()
 
     def _epoch_started(self) -> None:
         if self.running:
