@@ -83,7 +83,7 @@ def attach(
         callbacks,
         verbose=verbose,
         model=unwrapped(model) if model is not None else None,
-        optimizers=_listed(optimizer),
+        optimizers=[_of_torch(one) for one in _listed(optimizer)],
         validation_data=validation_data,
         params={"epochs": epochs, "verbose": verbose, **(params or {})},
         policy=on_callback_error,
@@ -101,6 +101,17 @@ def _listed(one: Any) -> list[Any]:
     if one is None:
         return []
     return list(one) if isinstance(one, list | tuple) else [one]
+
+
+def _of_torch(optimizer: Any) -> Optimizer:
+    """Look into a wrapper such as Accelerate's, whose hooks are those of what it wraps."""
+    from torch.optim import Optimizer
+
+    inner = getattr(optimizer, "optimizer", optimizer)
+    if not isinstance(inner, Optimizer):
+        message = f"attach was given a {type(optimizer).__name__} as optimizer."
+        raise ArgumentError(message, fix="pass an instance from torch.optim, or none at all")
+    return inner
 
 
 class AttachedLoop(Loop):
@@ -131,10 +142,12 @@ class AttachedLoop(Loop):
         self._resume, self._on_interrupt = resume, on_interrupt
         self._entered = self._in_epoch = False
         self._passes, self._steps = Passes(), Steps(run)
-        self._current: Batches | None = None  # whose batch is open
+        self._current: int | None = None  # whose batch is open; a reference would keep it alive
         self._left = False  # its loop was left by break
         self._index = -1
         self._asked_last: tuple[int, Logs, bool] | None = None
+        self._kept: dict[str, Any] | None = None  # the state in which the batches have ended
+        self._again = False
         self._test: Validation | None = None
 
     # -- the block ---------------------------------------------------------------------------------
@@ -206,7 +219,7 @@ class AttachedLoop(Loop):
                 self._driver.say_finished(limit if limit is not None else epoch)
             return None
         self._index = batch - 1 if inside else -1
-        self._asked_last = None
+        self._asked_last = self._kept = None
         self._passes.begin()
         self._run.act(self._driver.epoch_begin, epoch)
         self._in_epoch = True
@@ -260,12 +273,11 @@ class AttachedLoop(Loop):
         self._end_batch()
         item: Any = END if self._cut() else next(batches.items, END)
         if item is END:
-            if self.registry.dispatch("on_batch_checkpoint") is not None:
-                self._passes.keep_random()
+            self._keep_state()
             return END
         logs = Logs({"size": size_of(item)})
         self._index, self._steps.made = self._index + 1, False
-        self._current, self._left = batches, False
+        self._current, self._left = id(batches), False
         pair = type(item) in (list, tuple) and len(item) == 2
         self.inputs, self.targets = item if pair else (item, None)
         self._run.act(self._driver.batch_begin, self._index, logs)
@@ -277,7 +289,7 @@ class AttachedLoop(Loop):
 
     def leave(self, batches: Batches) -> None:
         """Note that the loop over batches was left; their end follows at the next call."""
-        self._left = self._left or self._current is batches
+        self._left = self._left or self._current == id(batches)
 
     def _end_batch(self) -> None:
         """End the open batch, if there is one: its loop may have been left by ``break``."""
@@ -294,14 +306,25 @@ class AttachedLoop(Loop):
 
     def _ask(self, index: int, logs: Logs) -> None:
         """Let savers save, and remember whether they knew of a signal then."""
-        self._asked_last = (index, logs, self.interrupted)
-        self._run.act(self._driver.batch_checkpoint, index, logs)
+        if self.registry.dispatch("on_batch_checkpoint") is not None:
+            self._asked_last = (index, logs, self.interrupted)
+            self._run.act(self._driver.batch_checkpoint, index, logs)
+
+    def _keep_state(self) -> None:
+        """Keep the state in which the batches have ended: a scheduler may step after that.
+
+        By reference, which costs next to nothing.
+        """
+        if self._asked_last is not None and self._asked_last[0] == self._index:
+            self.position = (self.epoch or 0, self._index + 1)
+            self._kept = state.capture(self)
+            self.position = None
 
     def _ask_again(self) -> None:
         """Let savers save if a signal came after they were asked last: in validation, mostly."""
         if self._asked_last is not None and self.interrupted and not self._asked_last[2]:
-            with self._passes.random_of_the_end():
-                self._ask(*self._asked_last[:2])
+            self._again = True
+            self._ask(*self._asked_last[:2])
 
     # -- what the loop by hand reports -------------------------------------------------------------
 
@@ -364,6 +387,10 @@ class AttachedLoop(Loop):
             "loop": {"stateful": [state.plain(one.state_dict()) for one in self._stateful]},
             "rng": {"data": self._passes.state()},
         }
+
+    def state_dict(self) -> dict[str, Any]:
+        now = super().state_dict()
+        return self._kept if self._again and self._kept is not None else now
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         held = len(saved["loop"].get("stateful", ())) if "loop" in saved else None

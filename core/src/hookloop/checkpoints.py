@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
@@ -149,18 +150,25 @@ def safetensors_bytes(
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return _from_safetensors(path.read_bytes())
+    except ValueError as error:
+        raise _damaged(path, error) from None
+
+
+def _from_safetensors(whole: bytes) -> dict[str, Tensor]:
+    """Read tensors by name; raises ValueError if they are damaged."""
     import safetensors.torch
     from safetensors import SafetensorError
 
-    whole = path.read_bytes()
     try:
         tensors = safetensors.torch.load(whole)
         (length,) = struct.unpack("<Q", whole[:8])
         expected = json.loads(whole[8 : 8 + length]).get("__metadata__", {}).get(_SUM)
-    except (SafetensorError, struct.error, ValueError, KeyError) as error:
-        raise _damaged(path, error) from None
+    except (SafetensorError, struct.error, KeyError) as error:
+        raise ValueError(str(error)) from None
     if expected and hashlib.sha256(whole[8 + length :]).hexdigest() != expected:
-        raise _damaged(path, ValueError("its SHA-256 sum differs from the one in its metadata"))
+        raise ValueError("its SHA-256 sum differs from the one in its metadata")
     return tensors
 
 
@@ -205,6 +213,38 @@ def _read_folder(path: Path) -> dict[str, Any]:
         decoded: dict[str, Any] = _decode(json.loads(contents["state.json"]), tensors)
     except Exception as error:  # the manifest fits, so this is no damage but another format
         raise _damaged(path, error) from None
+    return decoded
+
+
+def as_json(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Give a state as what JSON can hold, for frameworks whose checkpoints hold nothing else.
+
+    Args:
+        saved: Plain data and tensors.
+
+    Returns:
+        The plain data, and all tensors as safetensors in base64.
+
+    Raises:
+        StateError: If the state holds anything else.
+    """
+    tensors: dict[str, Tensor] = {}
+    plain = _encode(saved, "", tensors)
+    return {"plain": plain, "tensors": base64.b64encode(safetensors_bytes(tensors)).decode()}
+
+
+def from_json(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what `as_json` gave.
+
+    Raises:
+        StateError: If it is damaged, or is something else.
+    """
+    try:
+        tensors = _from_safetensors(base64.b64decode(saved["tensors"], validate=True))
+        decoded: dict[str, Any] = _decode(saved["plain"], tensors)
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"A state in JSON is damaged or of another format: {error}."
+        raise StateError(message, fix="use an older checkpoint") from None
     return decoded
 
 

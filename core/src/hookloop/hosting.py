@@ -82,7 +82,11 @@ class Run:
 
     def on_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
         """Have a function called after each step of an optimizer, until the run is over."""
-        self._open.callback(optimizer.register_step_post_hook(note).remove)
+        self.when_over(optimizer.register_step_post_hook(note).remove)
+
+    def when_over(self, undo: Callable[[], None]) -> None:
+        """Have something undone when the run is over, in whatever way."""
+        self._open.callback(undo)
 
     def before_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
         """Have a function called before each step of an optimizer, until the run is over."""
@@ -166,6 +170,11 @@ class Bridge:
         return self.run is not None and not self.run.over
 
     @property
+    def waiting(self) -> bool:
+        """Whether a state waits for the next run, which will continue that of the state."""
+        return self._waiting is not None
+
+    @property
     def history(self) -> History | None:
         """The `History` of the run under way, or of the last one."""
         return self.run.loop.history if self.run is not None else None
@@ -205,6 +214,18 @@ class Bridge:
         run.act(run.driver.train_begin)
         return run
 
+    def aside(self, loop: type[BridgeLoop], **about: Any) -> Run:
+        """Make the run of an evaluation or a prediction by itself, with callbacks of its own.
+
+        Args:
+            loop: As for `begin`.
+            **about: As for `begin`.
+
+        Returns:
+            A run whose first hook is still to be fired; `run` stays that of the last training.
+        """
+        return start(loop, self._items, counts=False, policy=self._policy, **about)
+
     def state_dict(self, position: tuple[int, int]) -> dict[str, Any]:
         """Give what the framework's checkpoint has to hold: plain data and tensors, by reference.
 
@@ -213,7 +234,12 @@ class Bridge:
         """
         if self.run is None:
             return dict(self._waiting or {})
-        return state.capture_callbacks(self.run.loop, position)
+        if self.run.loop.pending_state is not None:  # the callbacks have not got it back yet
+            return dict(self.run.loop.pending_state)
+        saved = state.capture_callbacks(self.run.loop, position)
+        if position[1]:  # validation inside of an epoch belongs to the logs of its end
+            saved["loop"]["logs"].update(self.run.driver.validation)
+        return saved
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Have the next run continue the one whose state this is."""
@@ -226,6 +252,8 @@ def start(
     *,
     counts: bool = True,
     verbose: Any = 0,
+    rank: int = 0,
+    world_size: int = 1,
     prepare: Callable[[Any], None] | None = None,
     **about: Any,
 ) -> Run:
@@ -236,16 +264,26 @@ def start(
         callbacks: In any form in which callbacks can be chosen; the environment adds to them.
         counts: As for `Run`.
         verbose: As for ``fit``: what else than 0 names the progress bar.
+        rank: Place of this process among all; callbacks of rank zero alone are left out elsewhere.
+        world_size: How many processes there are.
         prepare: As for `Bridge.begin`.
         **about: What `Loop` takes.
     """
     chosen, said = with_environment(callbacks)
     made = with_defaults(load_callbacks(chosen), verbose)
-    its = loop(callbacks=named(made), **about)
+    its = loop(callbacks=[one for one in named(made) if _runs_on(rank, one[1])], **about)
     its.history = next(one for one in made if isinstance(one, History))
+    its.rank, its.world_size = rank, world_size
     if prepare is not None:
         prepare(its)
     run = Run(its, counts=counts)
     if said:
         run.act(its.message, said)
     return run
+
+
+def _runs_on(rank: int, callback: Any) -> bool:
+    """Tell whether a callback runs in a process: unless it says so, one that observes in one."""
+    ranks = getattr(callback, "ranks", None)
+    observes = ranks is None and bool(getattr(callback, "observer", False))
+    return rank == 0 or not (ranks == "zero" or observes)

@@ -52,7 +52,6 @@ class Passes:
         self._number = -1
         self._done = 0
         self._random: Any = None
-        self._last: Any = None
         self._resume: Mapping[str, Any] | None = None
         self._inside = False
 
@@ -141,14 +140,6 @@ class Passes:
     def count(self) -> None:
         """Count a batch of the current pass."""
         self._done += 1
-
-    def keep_random(self) -> None:
-        """Keep the random numbers with which the batches of the epoch have ended."""
-        self._last = rng.capture()
-
-    def random_of_the_end(self) -> AbstractContextManager[None]:
-        """Run a block under the random numbers with which the batches of the epoch ended."""
-        return _under(self._last) if self._last is not None else nullcontext()
 
     def state(self) -> dict[str, Any]:
         """Give what is needed to go on, as plain data."""
