@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import hookloop_in_ignite
@@ -621,16 +622,17 @@ def test_a_second_run_begins_afresh() -> None:
     assert attached.history.epoch == [0, 1, 2]
 
 
-def test_a_trainer_that_goes_on_has_its_callbacks_go_on() -> None:
+def test_a_trainer_that_goes_on_has_its_callbacks_go_on(tmp_path: Path) -> None:
     """run() with more epochs continues Ignite's run, and so that of the callbacks."""
     case, recorder = Case(), Recorder()
-    attached = case.attach("csv_logger:filename=log.csv", recorder)
+    attached = case.attach(("csv_logger", {"filename": tmp_path / "log.csv"}), recorder)
     case.run(2)
     case.run(4)
 
     assert attached.history.epoch == [0, 1, 2, 3]
     assert recorder.loop.step == 16
     assert recorder.params["epochs"] == 4
+    assert len((tmp_path / "log.csv").read_text().splitlines()) == 5
 
 
 def test_a_trainer_that_goes_on_after_a_stop_trains() -> None:
