@@ -41,6 +41,7 @@ class Callback:
             ``"logs"``. `hookloop.testing` checks that the rest is left alone.
         per_batch: What its batch hooks may cost: ``"reads"`` from the device, ``"allocates"``
             tensors. `hookloop.testing` checks that they do nothing else of it.
+        varies: Names in its logs and state whose values differ between equal runs, as times do.
     """
 
     loop: Loop = None  # type: ignore[assignment]
@@ -55,6 +56,7 @@ class Callback:
     secret_settings: ClassVar[tuple[str, ...]] = ()
     changes: ClassVar[tuple[str, ...]] = ()
     per_batch: ClassVar[tuple[str, ...]] = ()
+    varies: ClassVar[tuple[str, ...]] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Callback:
         if constructor(cls) == inspect.Signature() and (args or kwargs):

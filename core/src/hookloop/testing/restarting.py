@@ -97,7 +97,7 @@ def resumes_exactly(subject: Subject, folder: Path) -> None:
         require_same(
             whole,
             resumed,
-            subject.varies,
+            subject.varying,
             f"Resumed {where}, the run does not end as the uninterrupted one",
             "keep all that changes during a run in state_dict()",
         )

@@ -59,7 +59,7 @@ def runs_twice(subject: Subject, folder: Path) -> None:
     require_same(
         found[1],
         found[0],
-        subject.varies,
+        subject.varying,
         "The second run of one instance is not as the first of a fresh one",
         "reset in on_train_begin what belongs to a run",
     )
@@ -77,7 +77,7 @@ def runs_beside_another(subject: Subject, folder: Path) -> None:
         require_same(
             one,
             other,
-            subject.varies,
+            subject.varying,
             "Beside another instance a run does not end as it does alone",
             "keep what belongs to a run on the instance, not on the class or in the module",
         )
@@ -145,7 +145,7 @@ def is_deterministic(subject: Subject, folder: Path) -> None:
         found.append(outcome(tiny, callback, place, tiny.fit([callback])))
     require_same(
         *found,
-        subject.varies,
+        subject.varying,
         "Two equal runs end differently",
         "take out what depends on time, order or chance, or name it in `varies`",
     )

@@ -35,7 +35,8 @@ class Subject:
             are not given, but required or text by default, are put there too.
         make_settings: Gives the settings for a folder, in place of `settings`.
         refused: Settings, each of which the constructor has to refuse.
-        varies: Names in logs and state whose values differ between equal runs, as those of clocks.
+        varies: Names in logs and state whose values differ between equal runs, as those of clocks;
+            as its class declares, unless given.
         changes: What it changes; as its class declares, unless given.
         per_batch: What its batch hooks do; as its class declares, unless given.
     """
@@ -44,7 +45,7 @@ class Subject:
     settings: Mapping[str, Any] = field(default_factory=dict)
     make_settings: Callable[[Path], Mapping[str, Any]] | None = None
     refused: Collection[Mapping[str, Any]] = ()
-    varies: Collection[str] = ()
+    varies: Collection[str] | None = None
     changes: Collection[str] | None = None
     per_batch: Collection[str] | None = None
     memory: dict[str, Any] = field(default_factory=dict, compare=False)
@@ -111,6 +112,12 @@ class Subject:
     def batch_work(self) -> frozenset[str]:
         """What it declares that its batch hooks do, among `PER_BATCH`."""
         return self._flags("per_batch", self.per_batch, PER_BATCH)
+
+    @property
+    def varying(self) -> frozenset[str]:
+        """Names in logs and state whose values differ between equal runs."""
+        found = self._declared("varies", ()) if self.varies is None else self.varies
+        return frozenset((found,) if isinstance(found, str) else found)
 
     @property
     def needs(self) -> tuple[str, ...]:

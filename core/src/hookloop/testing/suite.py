@@ -26,7 +26,8 @@ class CallbackSuite:
         name: Of the callback, as a user types it, or ``"package.module:Class"``.
         settings: Arguments of its constructor; ``{tmp}`` in a text is a fresh folder.
         refused: Settings, each of which the constructor has to refuse.
-        varies: Names in logs and state whose values differ between equal runs, as those of clocks.
+        varies: Names in logs and state whose values differ between equal runs, as those of clocks,
+            where its class does not say.
         changes: What it changes, where its class does not say: any of ``"model"``,
             ``"optimizer"``, ``"rng"``, ``"logs"``.
         per_batch: What its batch hooks do, where its class does not say: ``"reads"`` from the
@@ -38,7 +39,7 @@ class CallbackSuite:
     name: ClassVar[str] = ""
     settings: ClassVar[Mapping[str, Any]] = {}
     refused: ClassVar[Collection[Mapping[str, Any]]] = ()
-    varies: ClassVar[Collection[str]] = ()
+    varies: ClassVar[Collection[str] | None] = None
     changes: ClassVar[Collection[str] | None] = None
     per_batch: ClassVar[Collection[str] | None] = None
     expected_failures: ClassVar[Mapping[str, str]] = {}

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hookloop import logs as logs_module
+from hookloop import means as means_module
 from hookloop.implementations import implementations
 from hookloop.logs import Logs
 from hookloop.registry import Registry
@@ -40,8 +41,8 @@ _READS = frozenset(
 )
 #: What the trainer measures in a batch: on an accelerator it stays there until somebody reads it.
 _MEASURED = ("loss", "mae")
-#: Where core itself copies what a callback logs; it does not wait on an accelerator.
-_CORE = logs_module.detached.__code__
+#: Where core treats a number on the CPU as one on an accelerator cannot be: that it does not read.
+_CORE = (logs_module.detached.__code__, means_module._addend.__code__)
 
 Found = dict[str, list[str]]
 
@@ -236,7 +237,7 @@ def _memory(tensor: torch.Tensor) -> int:
 def _is_core() -> bool:
     frame: Any = sys._getframe(2)
     while frame is not None:
-        if frame.f_code is _CORE:
+        if frame.f_code in _CORE:
             return True
         frame = frame.f_back
     return False

@@ -42,6 +42,10 @@ class LambdaCallback(Callback):
             that the hook does not have, or if both spellings of one hook are given.
     """
 
+    # Whatever its functions do.
+    changes = ("model", "optimizer", "rng", "logs")
+    per_batch = ("reads", "allocates")
+
     def __init__(self, **hooks: Callable[..., Any] | None) -> None:
         for name, function in hooks.items():
             if name not in _HOOKS:
