@@ -22,7 +22,7 @@ _HOME = {
     "Subject": "subject",
     "TinyLoop": "tiny",
 }
-__all__ = [*_HOME, "faults"]
+__all__ = sorted([*_HOME, "faults"])
 
 
 def __getattr__(name: str) -> Any:

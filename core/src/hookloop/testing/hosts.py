@@ -30,8 +30,8 @@ def in_callback_list(tiny: TinyLoop, callbacks: Sequence[Any]) -> None:
 
 def batch_by_batch(tiny: TinyLoop, callbacks: Sequence[Any]) -> Iterator[CallbackList]:
     """Drive a `CallbackList` by hand, and pause after every batch, so that two can take turns."""
-    x, y = (part.split(tiny.batch_size) for part in tiny.data)
-    params = {"epochs": tiny.epochs, "steps": len(x), "metrics": ["loss", "mae"]}
+    batches = tiny.batches()
+    params = {"epochs": tiny.epochs, "steps": len(batches), "metrics": ["loss", "mae"]}
     hooks = CallbackList(
         callbacks,
         model=tiny.model,
@@ -43,7 +43,7 @@ def batch_by_batch(tiny: TinyLoop, callbacks: Sequence[Any]) -> Iterator[Callbac
     for epoch in range(tiny.epochs):
         hooks.on_epoch_begin(epoch)
         logs: dict[str, Any] = {}
-        for batch, (inputs, targets) in enumerate(zip(x, y, strict=True)):
+        for batch, (inputs, targets) in enumerate(batches):
             hooks.on_train_batch_begin(batch, {"size": len(inputs)})
             logs = _step(tiny, hooks, inputs, targets)
             hooks.on_train_batch_end(batch, dict(logs))
@@ -90,11 +90,10 @@ def _measured(tiny: TinyLoop) -> dict[str, Any]:
 
 def in_attach(tiny: TinyLoop, callbacks: Sequence[Any]) -> None:
     """Train and validate in a loop written by hand, inside ``attach``."""
-    x, y = (part.split(tiny.batch_size) for part in tiny.data)
-    attach: Any = hookloop.attach  # type: ignore[attr-defined]
+    attach: Any = hookloop.attach
     with attach(tiny.model, tiny.optimizer, callbacks=callbacks, epochs=tiny.epochs) as loop:
         for _ in loop.epochs():
-            for inputs, targets in loop.batches(list(zip(x, y, strict=True))):
+            for inputs, targets in loop.batches(tiny.batches()):
                 tiny.model.train()
                 tiny.optimizer.zero_grad()
                 outputs = tiny.model(inputs)

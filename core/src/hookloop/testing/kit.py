@@ -19,11 +19,11 @@ Status = Literal["passed", "failed", "blocked"]
 Test = Callable[[Subject, Path], None]
 
 
-class CheckFailed(AssertionError):
+class CheckFailed(AssertionError):  # noqa: N818  (no error of the program)
     """A callback breaks a promise; the message ends with a ``fix:`` line."""
 
 
-class CheckBlocked(AssertionError):
+class CheckBlocked(AssertionError):  # noqa: N818
     """A check cannot be made, because one that it relies on failed."""
 
 

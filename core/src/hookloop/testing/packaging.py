@@ -26,9 +26,10 @@ from hookloop.testing.tiny import TinyLoop
 
 #: What takes long to import, and is wanted when a run starts at the earliest.
 HEAVY = frozenset(
-    "IPython PIL aim boto3 clearml comet_ml cv2 dask datasets google jax keras lightning matplotlib "
-    "mlflow neptune numpy onnx pandas plotly polars pyarrow pytorch_lightning ray requests scipy "
-    "seaborn sklearn sympy tensorboard tensorflow torch torchvision transformers wandb".split()
+    "IPython PIL aim boto3 clearml comet_ml cv2 dask datasets google jax keras lightning "
+    "matplotlib mlflow neptune numpy onnx pandas plotly polars pyarrow pytorch_lightning ray "
+    "requests scipy seaborn sklearn sympy tensorboard tensorflow torch torchvision transformers "
+    "wandb".split()
 )
 _SNAKE = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)*")
 
@@ -40,7 +41,9 @@ def discoverable(subject: Subject, folder: Path) -> None:
         plugin = subject.plugin
     except HookloopError as error:
         where = f'[project.entry-points."{discovery.GROUP}"]'
-        raise fail(str(error).partition("\n")[0], fix=f"name it under {where}, install it") from None
+        raise fail(
+            str(error).partition("\n")[0], fix=f"name it under {where}, install it"
+        ) from None
     if not _SNAKE.fullmatch(plugin.name):
         message = f"The name {plugin.name!r} is not in snake case, which users expect."
         raise fail(message, fix="name the entry point as in early_stopping")
@@ -51,7 +54,7 @@ def discoverable(subject: Subject, folder: Path) -> None:
 
 @check("discoverable")
 def imports_lightly(subject: Subject, folder: Path) -> None:
-    """Importing it pulls in nothing heavy, torch and NumPy among them: help and lists are instant."""
+    """Importing it pulls in nothing heavy, as torch and NumPy are, so that help is instant."""
     heavy = sorted(HEAVY.intersection(_import_report(subject, folder)["modules"]))
     if heavy:
         raise fail(

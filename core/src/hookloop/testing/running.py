@@ -144,7 +144,8 @@ def is_deterministic(subject: Subject, folder: Path) -> None:
         callback = subject.make(place)
         found.append(outcome(tiny, callback, place, tiny.fit([callback])))
     require_same(
-        *found,
+        found[0],
+        found[1],
         subject.varying,
         "Two equal runs end differently",
         "take out what depends on time, order or chance, or name it in `varies`",

@@ -99,11 +99,15 @@ class CallbackSuite:
                 message = f"{cls.__name__} does not say which callback it tests."
                 raise ArgumentError(message, fix='name = "early_stopping", for instance')
             own = cls.make_settings is not CallbackSuite.make_settings
+
+            def make_settings(folder: Path) -> Mapping[str, Any]:
+                return cls._running.make_settings(folder)
+
             cls._kit = Kit(
                 Subject(
                     cls.name,
                     cls.settings,
-                    make_settings=(lambda at: cls._running.make_settings(at)) if own else None,
+                    make_settings=make_settings if own else None,
                     refused=cls.refused,
                     varies=cls.varies,
                     changes=cls.changes,

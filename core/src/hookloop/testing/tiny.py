@@ -77,6 +77,11 @@ class TinyLoop:
         }
         return self.trainer.fit(self.data, callbacks=callbacks, **given)
 
+    def batches(self) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Give the training data in batches, for a loop written by hand."""
+        x, y = (torch.split(part, self.batch_size) for part in self.data)
+        return list(zip(x, y, strict=True))
+
     def evaluate(self, callbacks: Any = ()) -> dict[str, float]:
         """Evaluate on the training data."""
         return self.trainer.evaluate(

@@ -41,7 +41,9 @@ def _leaves(name: str, what: str, of: str, told: str) -> Check:
     def applies(subject: Subject) -> bool:
         return what not in subject.changed
 
-    return Check(name, f'{told}; not asked of one with `changes = ("{what}",)`.', test, TRAINED, applies)
+    return Check(
+        name, f'{told}; not asked of one with `changes = ("{what}",)`.', test, TRAINED, applies
+    )
 
 
 def _in_batches(name: str, what: str, told: str, does: str, fix: str) -> Check:

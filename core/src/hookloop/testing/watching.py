@@ -7,7 +7,7 @@ import inspect
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any, ClassVar
 
@@ -78,7 +78,7 @@ class Watcher:
                 return function(*args, **kwargs)
 
         @functools.wraps(function)
-        def wrapping(*args: Any, **kwargs: Any) -> Iterator[None]:
+        def wrapping(*args: Any, **kwargs: Any) -> Generator[None, Any, Any]:
             generator = function(*args, **kwargs)
             with self._around(hook, logs_of(args, kwargs)):
                 next(generator)
@@ -117,7 +117,7 @@ class Watcher:
             "optimizer": optimizer_now(self.tiny.optimizer),
             "rng": rng_now(),
             "logs": kept,
-            "stop": list(loop.asked) + [loop.flagged()] if loop is not None else [],
+            "stop": [*loop.asked, loop.flagged()] if loop is not None else [],
         }
 
     @contextmanager
@@ -151,7 +151,9 @@ def model_now(model: Any) -> Any:
         "trained": [p.requires_grad for p in model.parameters()],
         "modes": [module.training for module in model.modules()],
         "hooks": [
-            len(module._forward_hooks) + len(module._forward_pre_hooks) + len(module._backward_hooks)
+            len(module._forward_hooks)
+            + len(module._forward_pre_hooks)
+            + len(module._backward_hooks)
             for module in model.modules()
         ],
     }
@@ -193,7 +195,7 @@ class _Allocations(TorchDispatchMode):
     """Notes each operation that gives a tensor with memory of its own."""
 
     def __init__(self, note: Callable[[str], None]) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.note = note
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

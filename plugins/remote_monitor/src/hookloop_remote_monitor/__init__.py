@@ -150,7 +150,9 @@ class RemoteMonitor(Callback):
     def _warn(self, messages: list[str]) -> None:
         for message in messages:
             if "\nfix: " not in message:
-                message += "\nfix: see that the server runs at root= and takes events at path="
+                message += (
+                    "\nfix: look at the server behind root= and path=, and at the folder spool="
+                )
             warnings.warn(f"{self.loop.name_of(self)}: {message}", RuntimeWarning, stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
