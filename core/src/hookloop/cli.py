@@ -34,8 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; those of the process unless given.
 
     Returns:
-        The exit status: 0, 1 if ``list --check`` or ``check`` found something, 2 for an error of the user's,
-        130 after an interrupt, 141 if nobody reads what is printed.
+        The exit status: 0, 1 if ``list --check`` or ``check`` found something, 2 for an error of
+        the user's, 130 after an interrupt, 141 if nobody reads what is printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:

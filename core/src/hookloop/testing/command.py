@@ -73,12 +73,11 @@ def _shown(kit: Kit) -> Iterator[Result]:
     print(_who(kit.subject))
     for result in kit.results():
         mark = {"passed": "passed ", "failed": "FAILED ", "blocked": "blocked"}[result.status]
-        print(f"  {mark}  {result.name}", flush=True)
+        why = f": {result.message}" if result.status == "blocked" else ""
+        print(f"  {mark}  {result.name}{why}", flush=True)
         if result.status == "failed":
-            text = f"{result.message}\npromise: {result.promise}"
+            text = f"promise: {result.promise}\n{result.message}"
             print(textwrap.indent(text, " " * 11))
-        elif result.message:
-            print(textwrap.indent(result.message, " " * 11))
         yield result
     print(kit.summary())
 

@@ -84,4 +84,4 @@ def _write_metadata(
 
 def _is_below(folder: Path, module: Any) -> bool:
     file = getattr(module, "__file__", None)
-    return bool(file) and Path(file).is_relative_to(folder)
+    return file is not None and Path(file).is_relative_to(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
@@ -12,7 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from hookloop import rng
-from hookloop.errors import ArgumentError, did_you_mean
+from hookloop.arguments import ADD, REMOVE
+from hookloop.errors import ArgumentError, did_you_mean, listed
 from hookloop.testing.subject import Subject
 
 Status = Literal["passed", "failed", "blocked"]
@@ -136,12 +138,19 @@ class Kit:
             self._results[name] = self._made(self._checks[name])
         return self._results[name]
 
-    def _made(self, one: Check) -> Result:
+    def _broken(self, one: Check) -> list[str]:
+        """Tell what failed of all that a check relies on, by way of others too."""
         known = {check.name for check in self.applicable()}
-        needed = [self.result(name) for name in one.after if name in known]
-        broken = [other.name for other in needed if other.status != "passed"]
+        found: dict[str, None] = {}
+        for name in one.after:
+            if name in known and self.result(name).status != "passed":
+                found |= dict.fromkeys(self._broken(self._checks[name]) or [name])
+        return list(found)
+
+    def _made(self, one: Check) -> Result:
+        broken = self._broken(one)
         if broken:
-            message = f"blocked: it cannot be made while {' and '.join(broken)} fails"
+            message = f"it cannot be made while {listed(broken)} fails"
             return Result(one.name, one.promise, "blocked", message)
         try:
             with _apart() as folder:
@@ -160,6 +169,16 @@ def _told(error: Exception) -> str:
 
 
 @contextlib.contextmanager
+def _without_variables() -> Iterator[None]:
+    """Set aside the variables that add callbacks to a run, or remove some."""
+    kept = {name: os.environ.pop(name) for name in (ADD, REMOVE) if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+@contextlib.contextmanager
 def _apart() -> Iterator[Path]:
     """Run a check in an empty current folder, unheard, with random numbers of its own.
 
@@ -169,6 +188,7 @@ def _apart() -> Iterator[Path]:
     with (
         tempfile.TemporaryDirectory(prefix="hookloop-check-") as folder,
         contextlib.chdir(folder),
+        _without_variables(),
         rng.fork(),
         warnings.catch_warnings(record=True) as caught,
         contextlib.redirect_stdout(io.StringIO()),

@@ -16,11 +16,11 @@ from hookloop import discovery
 from hookloop.annotations import accepts
 from hookloop.callback import Callback, constructor, settings_of
 from hookloop.describe import class_of
-from hookloop.errors import HookloopError
+from hookloop.errors import HookloopError, UnknownCallbackError
 from hookloop.implementations import implementations, likely_hook
 from hookloop.registry import Registry
 from hookloop.selection import parse
-from hookloop.testing.kit import HOOKED, MADE, TRAINED, Check, check, fail
+from hookloop.testing.kit import MADE, TRAINED, Check, check, fail
 from hookloop.testing.subject import Subject
 from hookloop.testing.tiny import TinyLoop
 
@@ -40,10 +40,10 @@ def discoverable(subject: Subject, folder: Path) -> None:
     try:
         plugin = subject.plugin
     except HookloopError as error:
-        where = f'[project.entry-points."{discovery.GROUP}"]'
-        raise fail(
-            str(error).partition("\n")[0], fix=f"name it under {where}, install it"
-        ) from None
+        unknown = isinstance(error, UnknownCallbackError)
+        fix = f'name it under [project.entry-points."{discovery.GROUP}"], and install it'
+        message = str(error).partition("\nfix: ")[0]
+        raise fail(message, fix=fix if unknown else str(error.fix)) from None
     if not _SNAKE.fullmatch(plugin.name):
         message = f"The name {plugin.name!r} is not in snake case, which users expect."
         raise fail(message, fix="name the entry point as in early_stopping")
@@ -151,7 +151,7 @@ def pickles(subject: Subject, folder: Path) -> None:
             TinyLoop().fit([callback])
 
 
-@check(*HOOKED, applies=lambda subject: class_of(subject.factory) is not None)
+@check(*TRAINED, applies=lambda subject: class_of(subject.factory) is not None)
 def keeps_settings(subject: Subject, folder: Path) -> None:
     """A run changes none of its settings, nor what was passed for them."""
     passed = subject.filled(folder)

@@ -83,7 +83,7 @@ def _require_restored(fresh: Any, loaded: Any) -> None:
         raise fail(message, fix="put all of state_dict() back in load_state_dict()")
 
 
-@check(*TRAINED)
+@check("is_deterministic")
 def resumes_exactly(subject: Subject, folder: Path) -> None:
     """A run that broke off after an epoch, or in one, and is resumed, ends as if it had not."""
     whole = _run(subject, folder / "whole", TinyLoop(epochs=EPOCHS))

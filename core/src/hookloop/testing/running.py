@@ -47,6 +47,23 @@ def _in_callback_list(subject: Subject) -> bool:
 
 
 @check(*TRAINED)
+def is_deterministic(subject: Subject, folder: Path) -> None:
+    """Two equal runs with two equal instances end the same, apart from what `varies`."""
+    found = []
+    for number in range(2):
+        tiny, place = TinyLoop(), folder / str(number)
+        callback = subject.make(place)
+        found.append(outcome(tiny, callback, place, tiny.fit([callback])))
+    require_same(
+        found[0],
+        found[1],
+        subject.varying,
+        "Two equal runs end differently",
+        "take out what depends on time, order or chance, or name it in `varies`",
+    )
+
+
+@check("is_deterministic")
 def runs_twice(subject: Subject, folder: Path) -> None:
     """One instance serves two runs, and the second is as with a fresh one."""
     callback, fresh = subject.make(folder / "1"), subject.make(folder / "2")
@@ -65,7 +82,7 @@ def runs_twice(subject: Subject, folder: Path) -> None:
     )
 
 
-@check(*TRAINED)
+@check("is_deterministic", "runs_in_callback_list")
 def runs_beside_another(subject: Subject, folder: Path) -> None:
     """Two instances serve one run; and two runs that take turns end as each would alone."""
     TinyLoop().fit([subject.make(folder / "a"), subject.make(folder / "b")])
@@ -99,7 +116,7 @@ def _by_turns(subject: Subject, folder: Path, seeds: list[int]) -> list[Outcome]
     ]
 
 
-@check(*TRAINED)
+@check("runs_in_trainer", "runs_in_callback_list")
 def zero_batches(subject: Subject, folder: Path) -> None:
     """It comes through a run of no epoch, and through epochs and tests without a batch."""
     TinyLoop(epochs=0).fit([subject.make(folder / "none")])
@@ -135,30 +152,13 @@ def nan_metrics(subject: Subject, folder: Path) -> None:
     HOSTS["Trainer"](TinyLoop(nan=True), [subject.make(folder)])
 
 
-@check(*TRAINED)
-def is_deterministic(subject: Subject, folder: Path) -> None:
-    """Two equal runs with two equal instances end the same, apart from what `varies`."""
-    found = []
-    for number in range(2):
-        tiny, place = TinyLoop(), folder / str(number)
-        callback = subject.make(place)
-        found.append(outcome(tiny, callback, place, tiny.fit([callback])))
-    require_same(
-        found[0],
-        found[1],
-        subject.varying,
-        "Two equal runs end differently",
-        "take out what depends on time, order or chance, or name it in `varies`",
-    )
-
-
 CHECKS: tuple[Check, ...] = (
     *(_runs_in(host, drive) for host, drive in HOSTS.items()),
+    is_deterministic,
     runs_twice,
     runs_beside_another,
     zero_batches,
     one_batch,
     no_validation,
     nan_metrics,
-    is_deterministic,
 )

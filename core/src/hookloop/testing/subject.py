@@ -144,8 +144,8 @@ def _refuse_unknown(who: str, what: str, given: Collection[str], allowed: tuple[
 
 
 def _filled(value: Any, folder: Path) -> Any:
-    if isinstance(value, str):
-        return value.replace(FOLDER, str(folder))
+    if isinstance(value, str):  # of the same kind still: one from a command line is read later
+        return type(value)(value.replace(FOLDER, str(folder)))
     if isinstance(value, Mapping):
         return {name: _filled(item, folder) for name, item in value.items()}
     if isinstance(value, list | tuple):

@@ -82,7 +82,7 @@ class CallbackSuite:
         type(self)._running = self
         result = self._of_class().result(promise)
         if result.status == "blocked":
-            raise CheckBlocked(result.message)
+            raise CheckBlocked(f"blocked: {result.message}")
         if result.status == "failed":
             raise CheckFailed(f"{result.name}: {result.message}\npromise: {result.promise}")
 

@@ -69,7 +69,7 @@ def _signals() -> list[signal.Signals]:
     return [one for one in signal.valid_signals() if isinstance(one, signal.Signals)]
 
 
-def _left_open(run: Callable[[], None]) -> list[str]:
+def left_open(run: Callable[[], None]) -> list[str]:
     """Run something, and tell what it left behind."""
     before = _world()
     run()
@@ -99,7 +99,7 @@ def _refuse(left: list[str], when: str, hook: str) -> None:
 def closes_everything(subject: Subject, folder: Path) -> None:
     """After a training, evaluation and prediction no file, thread, process or handler is left."""
     callback = subject.make(folder)
-    left = _left_open(lambda: in_trainer(TinyLoop(), [callback]))
+    left = left_open(lambda: in_trainer(TinyLoop(), [callback]))
     _refuse(left, "after a run", "on_train_end, on_test_end or on_predict_end")
 
 
@@ -115,7 +115,7 @@ def closes_after_an_exception(subject: Subject, folder: Path) -> None:
     }
     for hook, error in errors.items():
         callback = subject.make(folder / hook)
-        left = _left_open(lambda: _broken(callback, hook, error))  # noqa: B023  (called at once)
+        left = left_open(lambda: _broken(callback, hook, error))  # noqa: B023  (called at once)
         _refuse(left, f"when {hook} of another callback fails", "on_train_end, which still runs")
 
 

@@ -45,7 +45,8 @@ class SwapEMAWeights(Callback):
 
     needs: ClassVar[tuple[str, ...]] = ("batch_hooks",)
     changes: ClassVar[tuple[str, ...]] = ("model",)
-    per_batch: ClassVar[tuple[str, ...]] = ("allocates",)
+    # What torch's AveragedModel reads is its own count, which is on the CPU.
+    per_batch: ClassVar[tuple[str, ...]] = ("reads", "allocates")
 
     def __init__(
         self,
