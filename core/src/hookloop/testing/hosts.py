@@ -102,7 +102,8 @@ def in_attach(tiny: TinyLoop, callbacks: Sequence[Any]) -> None:
                 tiny.optimizer.step()
                 loop.log(loss=loss, mae=l1_loss(outputs, targets))
             if tiny.validation_data is not None:
-                loop.log(**{f"val_{name}": value for name, value in _measured(tiny).items()})
+                with loop.validation():
+                    loop.log(**_measured(tiny))
 
 
 #: Each host by the name under which `hookloop.loop.HOSTS` has it.

@@ -36,8 +36,8 @@ BATCH_HOOKS = (
 )
 #: Functions of tensors that wait for the device.
 _READS = frozenset(
-    "item tolist numpy cpu __array__ __bool__ __float__ __int__ __index__ equal "
-    "allclose is_nonzero nonzero unique masked_select".split()
+    "item tolist numpy cpu __array__ __bool__ __float__ __int__ __index__ __format__ __repr__ "
+    "equal allclose is_nonzero nonzero unique masked_select".split()
 )
 #: What the trainer measures in a batch: on an accelerator it stays there until somebody reads it.
 _MEASURED = ("loss", "mae")
