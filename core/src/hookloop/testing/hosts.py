@@ -90,8 +90,9 @@ def _measured(tiny: TinyLoop) -> dict[str, Any]:
 
 def in_attach(tiny: TinyLoop, callbacks: Sequence[Any]) -> None:
     """Train and validate in a loop written by hand, inside ``attach``."""
-    attach: Any = hookloop.attach
-    with attach(tiny.model, tiny.optimizer, callbacks=callbacks, epochs=tiny.epochs) as loop:
+    with hookloop.attach(
+        tiny.model, tiny.optimizer, callbacks=callbacks, epochs=tiny.epochs
+    ) as loop:
         for _ in loop.epochs():
             for inputs, targets in loop.batches(tiny.batches()):
                 tiny.model.train()
@@ -106,7 +107,9 @@ def in_attach(tiny: TinyLoop, callbacks: Sequence[Any]) -> None:
                     loop.log(**_measured(tiny))
 
 
-#: Each host by the name under which `hookloop.loop.HOSTS` has it.
-HOSTS: dict[str, Drive] = {"Trainer": in_trainer, "CallbackList": in_callback_list}
-if hasattr(hookloop, "attach"):
-    HOSTS["attach"] = in_attach
+#: Each host by the name under which `hookloop.capabilities.HOSTS` has it.
+HOSTS: dict[str, Drive] = {
+    "Trainer": in_trainer,
+    "attach": in_attach,
+    "CallbackList": in_callback_list,
+}

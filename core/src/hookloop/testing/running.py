@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from hookloop.callback_list import CallbackList
+from hookloop.capabilities import HOSTS as FEATURES
 from hookloop.errors import CapabilityError
-from hookloop.loop import HOSTS as FEATURES
 from hookloop.testing.hosts import HOSTS, Drive, batch_by_batch
 from hookloop.testing.kit import HOOKED, TRAINED, Check, check, fail
 from hookloop.testing.runs import Outcome, outcome, require_same
@@ -43,7 +43,7 @@ def _words(name: str) -> list[str]:
 
 
 def _in_callback_list(subject: Subject) -> bool:
-    return FEATURES["CallbackList"].issuperset(subject.needs)
+    return bool(FEATURES["CallbackList"].issuperset(subject.needs))
 
 
 @check(*TRAINED)
