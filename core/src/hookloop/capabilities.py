@@ -33,5 +33,5 @@ HOSTS: dict[str, frozenset[str]] = {
     "transformers": _all_but("evaluate", "state"),
     "Keras": _all_but("before_optimizer_step", "optimizer", "batch_data", "evaluate", "state"),
     "skorch": _all_but("predict_hooks", "evaluate", "state"),
-    "Ignite": _all_but("before_optimizer_step", "predict_hooks", "evaluate", "state"),
+    "Ignite": _all_but("predict_hooks", "evaluate", "state"),
 }
