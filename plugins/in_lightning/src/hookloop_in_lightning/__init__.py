@@ -62,13 +62,7 @@ class HookloopCallback(EarlyStopping):  # type: ignore[misc]
 
     def state_dict(self) -> dict[str, Any]:
         """Give the state of the callbacks, for Lightning's checkpoints."""
-        fit = self._fit
-        if fit is None:
-            return self._bridge.state_dict((0, 0))
-        state = self._bridge.state_dict(fit.position)
-        if fit.loop.pending_state is None:
-            state["loop"]["logs"].update(fit.state_of_validation())
-        return state
+        return self._bridge.state_dict(self._fit.position if self._fit is not None else (0, 0))
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Have the fit that begins continue the one whose state this is."""
@@ -107,7 +101,7 @@ class HookloopCallback(EarlyStopping):  # type: ignore[misc]
         sees = self._fit.sees_steps
         for hook in _OF_A_STEP:
             setattr(self, hook, getattr(type(self), hook).__get__(self) if sees else None)
-        if trainer.ckpt_path and not resumes:
+        if trainer.ckpt_path and trainer.global_step and not resumes:
             run.loop.message(_FORGOTTEN)
         return self._fit
 

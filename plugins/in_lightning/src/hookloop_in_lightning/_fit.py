@@ -200,7 +200,3 @@ class Fit:
         if self._trainer.should_stop and not loop.stop_training:
             loop.stop("trainer.should_stop was set")
         self.run.end()
-
-    def state_of_validation(self) -> dict[str, Any]:
-        """Give what an epoch that is still open has of validation, for its end after a restart."""
-        return self.driver.validation if self._open else {}
