@@ -76,7 +76,7 @@ class HookloopCallback(EarlyStopping):  # type: ignore[misc]
         here = [one for one in trainer.callbacks if isinstance(one, HookloopCallback)]
         lost = [one for one in here if one.state_key not in saved]
         known = {one.state_key for one in here}
-        left = [key for key in saved if key.startswith(f"{_KIND}[") and key not in known]
+        left = [key for key in saved if str(key).startswith(f"{_KIND}[") and key not in known]
         if lost == [self] and len(left) == 1:
             self.load_state_dict(saved[left[0]])
 
