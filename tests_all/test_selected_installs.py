@@ -142,7 +142,7 @@ def test_uninstalling_a_plugin_leaves_the_others_working(
         outcome = everything.train(*({name: CHOSEN.get(name, {})} for name in others))
         assert outcome[:2] == [[0, 1], "finished"]
         assert set(others) <= set(outcome[2])
-        gone = everything.run("-c", TRAIN, json.dumps([{plugin: CHOSEN.get(plugin, {})}]))
+        gone = everything.run("-m", "hookloop.cli", "info", plugin)
         assert gone.stderr.endswith(f"\nfix: pip install {PLUGINS[plugin]}\n")
     finally:
         environments.install(everything.python, everything.wheels, PLUGINS[plugin])
