@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from hookloop.compatibility import check_hook_api
 from hookloop.errors import (
     AmbiguousCallbackError,
     PluginImportError,
@@ -51,7 +52,8 @@ class Plugin:
             The class, or whatever callable makes the callback.
 
         Raises:
-            PluginImportError: If the import fails, naming the cause.
+            PluginImportError: If the import fails, naming the cause, or if the plugin was written
+                for hooks that this hookloop does not have.
         """
         who = f"The {kind} {self.name!r} of {self.distribution} {self.version} ({self.object})"
         return import_object(self.object, who, f"pip install --upgrade {self.distribution}")
@@ -222,7 +224,8 @@ def import_object(path: str, who: str, upgrade: str | None = None) -> Callable[.
         upgrade: The line that installs it anew, where there is one.
 
     Raises:
-        PluginImportError: If the module cannot be imported or lacks the object.
+        PluginImportError: If the module cannot be imported or lacks the object, or if the object
+            was written for another hook API.
         SelectionError: If the object makes no callbacks.
     """
     import random
@@ -241,6 +244,7 @@ def import_object(path: str, who: str, upgrade: str | None = None) -> Callable[.
     if not callable(found):
         message = f"{who} is a {type(found).__name__}, which cannot make a callback."
         raise SelectionError(message, fix="name a class, or a function that returns a callback")
+    check_hook_api(found, who, upgrade)
     return found  # type: ignore[no-any-return]
 
 
