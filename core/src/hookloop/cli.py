@@ -1,4 +1,4 @@
-"""The command line: ``hookloop list``, ``info NAME``, ``demo``, and the commands of plugins."""
+"""The command line: ``hookloop list``, ``info NAME``, ``new NAME`` and so on, and plugins' own."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ TOLD = {
     "list": "show which callbacks are installed",
     "info": "show what one callback does, and its settings",
     "demo": "train on handwritten digits, with callbacks chosen by name",
+    "new": "write a package with a callback of your own to start from",
+    "doctor": "look for what is broken, clashes, or changes a run from outside",
 }
 
 
@@ -77,6 +79,14 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         from hookloop import demo
 
         demo.add_options(made["demo"])
+    if "new" in words:
+        from hookloop import scaffold
+
+        scaffold.add_options(made["new"])
+    if "doctor" in words:
+        from hookloop import doctor
+
+        doctor.add_options(made["doctor"])
     return parser
 
 

@@ -177,14 +177,14 @@ def _unknown(name: str, distribution: str | None) -> UnknownCallbackError:
         who = listed(plugin.distribution for plugin in elsewhere)
         message = f"No callback {name!r}{of} is installed; {who} provides one."
         return UnknownCallbackError(message, fix=f"{elsewhere[0].distribution}/{name}")
-    for ours in _ours():
-        if normalized(ours) == normalized(name):
+    for own in ours():
+        if normalized(own) == normalized(name):
             message = f"The callback {name!r} is not installed; it is one of hookloop's own."
             return UnknownCallbackError(
-                message, fix=f"pip install hookloop-{ours.replace('_', '-')}"
+                message, fix=f"pip install hookloop-{own.replace('_', '-')}"
             )
     message = (
-        f"No callback {name!r}{of} is installed.{did_you_mean(name, {*names, *_ours()})} "
+        f"No callback {name!r}{of} is installed.{did_you_mean(name, {*names, *ours()})} "
         f"Installed: {listed(names)}."
     )
     fix = "correct the name, or pip install the distribution that provides it (see: hookloop list)"
@@ -194,7 +194,7 @@ def _unknown(name: str, distribution: str | None) -> UnknownCallbackError:
     return UnknownCallbackError(message, fix=fix)
 
 
-def _ours() -> list[str]:
+def ours() -> list[str]:
     """Names of hookloop's own callbacks: the extras of core, from its metadata."""
     from importlib import metadata
 
