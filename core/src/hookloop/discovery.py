@@ -135,6 +135,26 @@ def readme(distribution: str) -> str:
         return ""
 
 
+def version(distribution: str) -> str | None:
+    """Give the version of an installed distribution; None where it is not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except Exception:  # missing, or damaged in one of many ways
+        return None
+
+
+def needs(distribution: str) -> list[str]:
+    """Give the requirements of an installed distribution, as they are written in its metadata."""
+    from importlib import metadata
+
+    try:
+        return metadata.requires(distribution) or []
+    except Exception:
+        return []
+
+
 def available() -> dict[str, list[Plugin]]:
     """Map each installed callback's name to its owners, without importing any.
 
