@@ -36,6 +36,7 @@ PAGES = sorted(
         *ROOT.glob("core/*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("plugins/*/*.md"),
+        *ROOT.glob("examples/plugins/*/*.md"),
     }
 )
 #: With this torch's random numbers begin in every process, so in that of a reader too.

@@ -1,0 +1,14 @@
+"""What every callback of hookloop promises, checked by hookloop's own kit."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from hookloop.testing import CallbackSuite
+
+
+class TestGradientClipping(CallbackSuite):
+    """Each check is a test of this class: see hookloop's page on testing a plugin."""
+
+    name = "gradient_clipping"
+    settings: ClassVar[dict[str, Any]] = {}
