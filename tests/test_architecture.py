@@ -27,7 +27,8 @@ LOW_MAY_IMPORT = {"errors", "logs"}
 BEYOND = (
     "trainer fitting data structures loaders evaluation objectives "
     "optimizers models checks defaults lines "
-    "signals tables curves attached testing cli demo describe probe scaffold doctor outside versions"
+    "signals tables curves attached testing cli demo describe probe "
+    "scaffold doctor outside versions"
 ).split()
 MODULE_LINES, FUNCTION_LINES = 300, 40
 #: What the author of a callback has to know, and how many lines of code that may have.
@@ -259,6 +260,9 @@ def plugins_have_the_same_shape(root: Path) -> Iterator[str]:
                 yield f"{plugin.name} lacks {part.name}"
         if not list((plugin / "tests").glob("test_*.py")):
             yield f"{plugin.name} has no tests"
+        kit = plugin / "tests" / "test_conformance.py"
+        if not kit.exists() and not plugin.name.startswith("in_"):
+            yield f"{plugin.name} is not held to the conformance kit"
         project = tomllib.loads((plugin / "pyproject.toml").read_text())["project"]
         if project["name"] != f"hookloop-{plugin.name.replace('_', '-')}":
             yield f"{plugin.name} is the distribution {project['name']}"

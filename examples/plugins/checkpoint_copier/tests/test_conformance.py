@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from hookloop.testing import CallbackSuite
 
 
 class TestCheckpointCopier(CallbackSuite):
-    """Each check is a test of this class: see hookloop's page on testing a plugin."""
+    """Every check of the kit is a test here."""
 
     name = "checkpoint_copier"
-    settings: ClassVar[dict[str, Any]] = {}
+    settings: ClassVar[dict[str, str]] = {"folder": "{tmp}/copies"}
+    refused = ({"folder": ""},)

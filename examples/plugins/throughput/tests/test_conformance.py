@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
-
 from hookloop.testing import CallbackSuite
 
 
 class TestThroughput(CallbackSuite):
-    """Each check is a test of this class: see hookloop's page on testing a plugin."""
+    """Every check of the kit is a test here."""
 
     name = "throughput"
-    settings: ClassVar[dict[str, Any]] = {}
+    refused = ({"warm_up": -1},)

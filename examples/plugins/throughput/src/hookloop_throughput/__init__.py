@@ -13,6 +13,8 @@ from hookloop.errors import SettingError
 __all__ = ["Throughput"]
 __version__ = "0.1.0"
 
+REPORTED = ("samples_per_second", "step_seconds", "waiting")
+
 
 @dataclass
 class Meter:
@@ -35,11 +37,8 @@ class Meter:
         whole = self.waiting + self.working
         if not self.batches or whole <= 0:
             return {}
-        return {
-            "samples_per_second": self.samples / whole,
-            "step_seconds": self.working / self.batches,
-            "waiting": self.waiting / whole,
-        }
+        values = (self.samples / whole, self.working / self.batches, self.waiting / whole)
+        return dict(zip(REPORTED, values, strict=True))
 
 
 class Throughput(Callback):
@@ -58,6 +57,7 @@ class Throughput(Callback):
     hook_api = 1
     observer = True
     changes: ClassVar[tuple[str, ...]] = ("logs",)
+    varies: ClassVar[tuple[str, ...]] = (*REPORTED, "meter")
     clock: Callable[[], float] = staticmethod(time.perf_counter)
 
     def __init__(self, warm_up: int = 0) -> None:
