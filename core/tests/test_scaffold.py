@@ -52,6 +52,17 @@ def test_it_writes_a_whole_package_and_says_what_comes_next(
     )
 
 
+def test_the_documentation_shows_what_it_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever follows "Writing a plugin" sees the same."""
+    monkeypatch.chdir(tmp_path)
+    main(["new", "loss_spike"])
+
+    page = (ROOT / "docs/writing-a-plugin.md").read_text()
+    assert f"```text\n{capsys.readouterr().out}```\n" in page
+
+
 def test_the_metadata_have_the_entry_point_and_ranges_of_this_release(tmp_path: Path) -> None:
     """From the minor release that wrote them, to before the next one."""
     scaffold.new("loss_spike", into=tmp_path, author="Ada")
