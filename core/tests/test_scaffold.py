@@ -144,6 +144,15 @@ def test_a_name_of_hookloops_own_that_is_not_installed_is_refused(
         scaffold.new("early_stopping", into=tmp_path)
 
 
+@pytest.mark.parametrize("author", ["", 'Ada "A"', "Ada\\", "Ada\nB"])
+def test_an_author_that_would_break_the_metadata_is_refused(author: str, tmp_path: Path) -> None:
+    """Before anything is written."""
+    with pytest.raises(ArgumentError, match="fix: a name without quotes"):
+        scaffold.new("loss_spike", into=tmp_path, author=author)
+
+    assert files(tmp_path) == []
+
+
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
     """A folder that has anything in it stays as it is; an empty one is filled."""
     (tmp_path / "loss_spike").mkdir()

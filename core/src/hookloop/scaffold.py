@@ -90,10 +90,13 @@ def new(
         author: For the licence and the metadata.
 
     Raises:
-        ArgumentError: If the name is none, or taken, or the folder has something in it.
+        ArgumentError: If a name is none, or taken, or the folder has something in it.
         FileError: If it cannot be written.
     """
     name = checked(name)
+    if author is not None and not re.fullmatch(r'[^"\\\r\n]+', author):
+        message = f"author={author!r} cannot stand in a pyproject.toml."
+        raise ArgumentError(message, fix="a name without quotes and backslashes, in one line")
     folder = (into or Path()) / name
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         message = f"{folder} is there already, and nothing of it is overwritten."
