@@ -38,6 +38,7 @@ PAGES = sorted(
         *ROOT.glob("core/*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("plugins/*/*.md"),
+        *ROOT.glob("examples/plugins/*/*.md"),
     }
 )
 #: Blocks and pages that need a framework which is not here; make test-bridges runs them.
