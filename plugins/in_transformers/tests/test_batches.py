@@ -107,9 +107,7 @@ def test_a_loss_that_is_divided_over_the_window_is_made_the_micro_batchs_own(mak
     rows, model, notes = tags(), Tagger(Config()), make.Notes()
     head = nn.Linear(4, 3)
     head.load_state_dict(model.head.state_dict())
-    wanted = [
-        nn.functional.cross_entropy(head(row["x"]), row["labels"]).item() for row in rows[:4]
-    ]
+    wanted = [nn.functional.cross_entropy(head(row["x"]), row["labels"]).item() for row in rows[:4]]
 
     make.trainer(
         notes,

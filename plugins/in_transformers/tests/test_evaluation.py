@@ -187,9 +187,7 @@ class Rewarding(Trainer):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         metrics = super().evaluate(*args, **kwargs)
-        self.callback_handler.on_evaluate(
-            self.args, self.state, self.control, {"eval_reward": 7.0}
-        )
+        self.callback_handler.on_evaluate(self.args, self.state, self.control, {"eval_reward": 7.0})
         return metrics
 
 

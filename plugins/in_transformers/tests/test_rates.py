@@ -31,7 +31,9 @@ def rates(make: Any, **settings: Any) -> list[float]:
     noting = make.Doing(
         "on_before_optimizer_step", lambda loop: found.append(loop.optimizer.param_groups[0]["lr"])
     )
-    make.trainer([make.Doing("on_train_batch_end", halve, name="halve"), noting], **settings).train()
+    make.trainer(
+        [make.Doing("on_train_batch_end", halve, name="halve"), noting], **settings
+    ).train()
     return found
 
 
@@ -65,9 +67,7 @@ def test_a_rate_composes_with_a_scheduler_of_torch(make: Any, kind: str) -> None
     model = make.Net()
     optimizer = SGD(model.parameters(), 0.1)
 
-    found = rates(
-        make, model=model, about={"optimizers": (optimizer, GIVEN[kind](optimizer))}
-    )
+    found = rates(make, model=model, about={"optimizers": (optimizer, GIVEN[kind](optimizer))})
 
     wanted = [rate * 0.5 ** ((step + 5) // 10) for step, rate in enumerate(factors)]
     assert found == pytest.approx(wanted)

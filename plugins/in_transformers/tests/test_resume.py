@@ -200,8 +200,11 @@ def test_two_of_them_do_not_mix(make: Any, flag: bool, names: tuple[Any, Any]) -
     assert [one.count for one in counting] == [120, 220]
     bridges = [c for c in resumed.callback_handler.callbacks if isinstance(c, HookloopCallback)]
     assert [type(one).__name__ for one in bridges] == (
-        ["HookloopCallback", "HookloopCallback#2"] if names[0] is None else list(names)
-        if not flag else ["a", "b"]
+        ["HookloopCallback", "HookloopCallback#2"]
+        if names[0] is None
+        else list(names)
+        if not flag
+        else ["a", "b"]
     )
     file = make.folder / "checkpoints" / "checkpoint-20" / "trainer_state.json"
     saved = json.loads(file.read_text())["stateful_callbacks"]

@@ -194,4 +194,3 @@ class HookloopCallback(TrainerCallback, ExportableState):  # type: ignore[misc] 
         if found is self._exported or not isinstance(found, Mapping) or _STATE not in found:
             return {}  # the first is what `state` gave for a training that begins
         return from_json(found[_STATE])
-
