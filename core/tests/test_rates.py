@@ -74,3 +74,14 @@ def test_a_group_added_since_gets_the_value() -> None:
     one.add_param_group({"params": [torch.nn.Parameter(torch.ones(1))], "lr": 0.7})
     rates.set_rates([one], base, 0.5)
     assert rates.of(one) == [0.5, 0.5]
+
+
+def test_a_scheduler_that_is_made_later_begins_with_the_rate_that_was_set() -> None:
+    """As in a run that is resumed: it takes the rate with which it begins from the group."""
+    one = optimizer(0.4)
+    first = torch.optim.lr_scheduler.LambdaLR(one, lambda epoch: 0.5**epoch)
+    rates.set_rates([one], rates.bases([one]), 0.1)
+    rates.agree([first], [one], [0.4])
+    later = torch.optim.lr_scheduler.LambdaLR(one, lambda epoch: 0.5**epoch, last_epoch=1)
+    assert later.base_lrs == pytest.approx([0.1])
+    assert rates.of(one) == pytest.approx([0.1 * 0.5**2])

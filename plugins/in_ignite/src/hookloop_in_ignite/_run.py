@@ -66,6 +66,7 @@ class Training:
         )
         dispatch = self.run.driver.registry.dispatch
         self._begin = dispatch("on_train_batch_begin")
+        self._saves = dispatch("on_batch_checkpoint") is not None
         self.watches = dispatch("on_before_optimizer_step") is not None
         for optimizer in optimizers if self.watches else ():
             self.run.before_step(optimizer, self._step_begins)
@@ -114,8 +115,13 @@ class Training:
         else:
             self._take(output)
         self.in_batch, self.next = False, (self.next[0], index + 1)
-        closed = loop.step > self._step or loop.stop_training or not loop.optimizers
-        self._act(self.run.driver.batch_end, index, logs, checkpoint=closed)
+        saves = self._saves and self._is_closed()
+        self._act(self.run.driver.batch_end, index, logs, checkpoint=saves)
+
+    def _is_closed(self) -> bool:
+        """Tell whether no window of accumulation is open: the batch had a step, or is the last."""
+        loop = self.loop
+        return loop.step > self._step or loop.stop_training or not loop.optimizers
 
     def _take(self, output: Any) -> None:
         """Find the numbers of the batch in what is more than a number."""

@@ -73,7 +73,9 @@ class Session:
                 "do_validation": valid is not None,
             },
         )
-        self._begin = self.run.driver.registry.dispatch("on_train_batch_begin")
+        dispatch = self.run.driver.registry.dispatch
+        self._begin = dispatch("on_train_batch_begin")
+        self._saves = dispatch("on_batch_checkpoint") is not None
         self._watch_steps()
 
     def _prepare(self, loop: SkorchLoop) -> None:
@@ -147,8 +149,8 @@ class Session:
         if self._scores:
             logs.update(_numbers.scores(self.net.history[-1, "batches", -1]))
         if training:
-            closed = loop.step > self._step or loop.stop_training
-            self.run.act(driver.batch_end, self._batch, logs, checkpoint=closed)
+            saves = self._saves and (loop.step > self._step or loop.stop_training)
+            self.run.act(driver.batch_end, self._batch, logs, checkpoint=saves)
         else:
             self._means.add(logs)
             self.run.act(driver.test_batch_end, self._batch, logs)
