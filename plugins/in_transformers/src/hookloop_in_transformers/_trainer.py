@@ -41,13 +41,18 @@ def around(callback: Any) -> Any:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         one = frame.f_locals.get("self")
-        if isinstance(one, Trainer) and any(callback is c for c in one.callback_handler.callbacks):
+        if isinstance(one, Trainer) and callback in _callbacks(one):
             return one
         frame = frame.f_back
     raise CapabilityError(
         "HookloopCallback was called by something that is no transformers.Trainer.",
         fix="pass it in callbacks= of a transformers.Trainer; other loops: hookloop.attach",
     )
+
+
+def _callbacks(trainer: Any) -> list[Any]:
+    """Give the callbacks of a trainer; one that is still being made may have none."""
+    return list(getattr(getattr(trainer, "callback_handler", None), "callbacks", ()))
 
 
 def is_training(trainer: Any) -> bool:
