@@ -15,6 +15,7 @@ from hookloop_in_keras._loop import Steps
 #: States in the folder: the one of the weights there, and the one that they are about to replace.
 _KEPT = 2
 _NAME = "hookloop.{}.pt"
+Write = Callable[[], tuple[int, Any]]
 
 
 class Backup:
@@ -96,9 +97,9 @@ class Backup:
     def _forget(self, newest: Path) -> None:
         """Delete the states whose weights have been replaced."""
         calls = {path: int(path.name.split(".")[1]) for path in self.folder.glob(_NAME.format("*"))}
-        older = sorted(
-            (path for path in calls if calls[path] < calls[newest]), key=calls.__getitem__
-        )
+        older = [
+            path for path in sorted(calls, key=calls.__getitem__) if calls[path] < calls[newest]
+        ]
         for path in older[: 1 - _KEPT]:
             files.delete(path)
 

@@ -27,9 +27,11 @@ class Batches:
     Attributes:
         catch: What the batch under way computes.
         run: Whose hooks are fired.
+        after: Called with the index of each trained batch, when all is decided; or None.
     """
 
     run: Run
+    after: Callable[[int], None] | None = None
 
     def __init__(self, model: Any) -> None:
         self._model = model
@@ -76,6 +78,8 @@ class Batches:
         run.act(run.driver.batch_end, batch, logs, checkpoint=closed)
         if loop.stop_training:
             self._model.stop_training = True
+        if self.after is not None:
+            run.act(self.after, batch)
         return returned
 
     def _test(self, batch: int, data: Any, function: Function) -> Any:

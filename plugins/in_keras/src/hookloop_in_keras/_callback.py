@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from hookloop import History, Logs
@@ -14,8 +15,8 @@ from hookloop_in_keras._batches import Batches
 from hookloop_in_keras._keras import keras, refuse_other_backends
 from hookloop_in_keras._loop import KerasLoop
 
-# Here, and not when a callback is made: in model.fit(callbacks=[HookloopCallback()]) Python has looked up
-# model.fit by then, and the first training would go unwatched.
+# Here, and not when a callback is made: in model.fit(callbacks=[HookloopCallback()]) Python looks
+# model.fit up before that, and the first training would go unwatched.
 _calls.watch()
 
 
@@ -89,6 +90,8 @@ class HookloopCallback(keras.callbacks.Callback):  # type: ignore[misc]
             validation_data=call.get("validation_data"),
         )
         self._run = batches.run = run
+        if self._backup is not None and self._backup.per_batch:
+            batches.after = self._back_up_batch
         if said:
             run.act(run.loop.message, said)
         if run.loop.stop_training:  # no epoch runs; Keras itself would train a batch first
@@ -112,8 +115,10 @@ class HookloopCallback(keras.callbacks.Callback):  # type: ignore[misc]
 
     def _restore(self, call: _calls.Call) -> str | None:
         """Have an earlier training continued, if there is one; may give a sentence to say."""
-        model, found, given = self.model, None, call.get("initial_epoch") or 0
+        model, given = self.model, call.get("initial_epoch") or 0
+        found: Any = _alone(call)
         if self._backup is not None:
+            self._refuse_shared(call)
             found = self._backup.restore(model, self.params)
         if isinstance(found, Mapping):
             self.load_state_dict(found)
@@ -124,6 +129,18 @@ class HookloopCallback(keras.callbacks.Callback):  # type: ignore[misc]
                 raise StateError(message, fix=f"leave initial_epoch out, or initial_epoch={epoch}")
             model._initial_epoch = epoch
         return found if isinstance(found, str) else None
+
+    def _refuse_shared(self, call: _calls.Call) -> None:
+        mine: Any = self._backup
+        for other in call.runners:
+            if other is not self and getattr(other, "folder", None) == mine.folder:
+                message = f"Two HookloopCallbacks back up into {mine.folder}."
+                raise ArgumentError(message, fix="give one of them all callbacks, and the backup")
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the state is backed up to, if it is."""
+        return self._backup.folder if self._backup is not None else None
 
     def _prepare(self, loop: KerasLoop) -> None:
         assert self._batches is not None  # noqa: S101  (made before every loop)
@@ -155,6 +172,10 @@ class HookloopCallback(keras.callbacks.Callback):  # type: ignore[misc]
         run.end()
         if self._backup is not None and loop.outcome in ("finished", "stopped"):
             self._backup.end()
+
+    def _back_up_batch(self, batch: int) -> None:
+        backup: Any = self._backup
+        backup.save(self.model, self._state, "on_train_batch_end", batch)
 
     def _going(self) -> tuple[Run, KerasLoop]:
         """Give the run under way, and its loop."""
@@ -243,6 +264,19 @@ class HookloopCallback(keras.callbacks.Callback):  # type: ignore[misc]
             self._run.close()
         self.model._initial_epoch = self._initial_epoch
         self._run = self._batches = None
+
+
+def _alone(call: _calls.Call) -> str | None:
+    """Give a sentence to say if Keras backs up by itself, and so without the callbacks' state."""
+    given = call.get("callbacks")
+    keepers = keras.callbacks.BackupAndRestore
+    if not any(isinstance(one, keepers) for one in keras.tree.flatten(given)):
+        return None
+    return (
+        "Keras's BackupAndRestore keeps the weights, but not the state of hookloop's callbacks: "
+        "after a restart they begin afresh.\n"
+        "fix: HookloopCallback([...], backup=BackupAndRestore(...)), and not in Keras's own list"
+    )
 
 
 def _optimizers(model: Any) -> list[Any]:

@@ -49,7 +49,7 @@ class Call:
     def params(self) -> dict[str, Any]:
         """Tell what is known of the run from its arguments, under the names that a `Loop` has."""
         x, y, split = self.get("x"), self.get("y"), self.get("validation_split") or 0.0
-        first = next((leaf for leaf in keras.tree.flatten(x) if leaf is not None), None)
+        first: Any = next((leaf for leaf in keras.tree.flatten(x) if leaf is not None), None)
         arrays = hasattr(first, "shape") and (y is not None or not isinstance(x, list | dict))
         samples = int(first.shape[0]) if arrays and first.shape else None
         validates = bool(split) or self.get("validation_data") is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -95,8 +94,8 @@ class KerasLoop(BridgeLoop):
         """
         rate = getattr(self.optimizer, "learning_rate", None)
         if self.optimizer is not None and not isinstance(rate, keras.Variable):
-            config = self.optimizer.get_config().get("learning_rate")
-            kind = config["class_name"] if isinstance(config, Mapping) else "function"
+            inner = getattr(self.optimizer, "inner_optimizer", self.optimizer)
+            kind = type(getattr(inner, "_learning_rate", None)).__name__
             self._why["set_lr"] = (_SCHEDULE[0].format(kind), _SCHEDULE[1])
         if own_step:
             self._why["batch_data"] = (_OWN_STEP[0].format(type(self.model).__name__), _OWN_STEP[1])
@@ -110,7 +109,7 @@ class KerasLoop(BridgeLoop):
     # -- counting and stopping --------------------------------------------------------------------
 
     @property
-    def step(self) -> int:  # type: ignore[override]  # read when somebody asks, not every batch
+    def step(self) -> int:  # read when somebody asks, not every batch
         return self._before + self._steps.done
 
     @step.setter
