@@ -5,6 +5,7 @@
 #   make test-bridges   those of the bridges, each in an environment with its framework
 #   make check   ruff, mypy strict, the architecture test
 #   make wheels  build every distribution into wheels/
+#   make bench-bridges  what each bridge costs beside its framework alone
 #   make bench   the step of fit beside the same loop by hand
 #   make parity  give Keras's own callbacks the sequences that ours are tested with
 
@@ -26,7 +27,7 @@ environment = $(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
 
 BRIDGE_TESTS := $(BRIDGES:plugins/%=test-%)
 
-.PHONY: venv demo test test-bridges $(BRIDGE_TESTS) check wheels bench parity clean
+.PHONY: venv demo test test-bridges $(BRIDGE_TESTS) bench-bridges check wheels bench parity clean
 
 venv: $(VENV)/installed
 
@@ -65,6 +66,12 @@ test-in_%: .venv-in_%/installed
 		-k "code_of_a_page and (in_$* or bridges)"
 
 test-bridges: $(BRIDGE_TESTS)
+
+# What each bridge costs, beside its framework alone.
+bench-in_%: .venv-in_%/installed
+	.venv-in_$*/bin/python benchmarks/bridges $*
+
+bench-bridges: $(BRIDGES:plugins/%=bench-%)
 
 check: venv
 	$(BIN)/ruff check .

@@ -27,7 +27,8 @@ LOW_MAY_IMPORT = {"errors", "logs"}
 BEYOND = (
     "trainer fitting data structures loaders evaluation objectives "
     "optimizers models checks defaults lines "
-    "signals tables curves hosting attached callback_list testing cli demo describe probe"
+    "hosting callback_list attached passes steps "
+    "signals tables curves testing cli demo describe probe"
 ).split()
 MODULE_LINES, FUNCTION_LINES = 300, 40
 #: What the author of a callback has to know, and how many lines of code that may have.

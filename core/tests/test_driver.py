@@ -83,7 +83,7 @@ def test_a_prediction_that_fails_ends_once(fails: str) -> None:
     """And is no training: no ``on_exception``, no ``on_train_end``."""
     calls: list[str] = []
     hooks = CallbackList([Recorder(calls, "a"), Recorder(calls, "b", fails)], model=None)
-    with pytest.raises(ValueError, match=f"b in {fails}"):  # noqa: PT012
+    with pytest.raises(ValueError, match=f"b in {fails}"):
         hooks.on_predict_begin()
         hooks.on_predict_batch_begin(0)
         hooks.on_predict_batch_end(0, {"outputs": 1})

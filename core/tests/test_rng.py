@@ -40,7 +40,7 @@ def test_a_fork_leaves_no_trace_also_after_an_exception() -> None:
     rng.seed_all(3)
     expected = draws()
     rng.seed_all(3)
-    with pytest.raises(KeyError), rng.fork():  # noqa: PT012
+    with pytest.raises(KeyError), rng.fork():
         rng.seed_all(9)
         draws()
         raise KeyError

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from hookloop.arguments import add_arguments as add_arguments
     from hookloop.arguments import from_arguments as from_arguments
+    from hookloop.attached import attach as attach
     from hookloop.callback import Callback as Callback
     from hookloop.callback_list import CallbackList as CallbackList
     from hookloop.checkpoints import load_weights as load_weights
@@ -40,6 +41,7 @@ _HOME = {
     "Monitor": "monitor",
     "Trainer": "trainer",
     "add_arguments": "arguments",
+    "attach": "attached",
     "available": "discovery",
     "from_arguments": "arguments",
     "hookimpl": "hookspecs",

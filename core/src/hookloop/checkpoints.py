@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
@@ -149,18 +150,25 @@ def safetensors_bytes(
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return _from_safetensors(path.read_bytes())
+    except ValueError as error:
+        raise _damaged(path, error) from None
+
+
+def _from_safetensors(whole: bytes) -> dict[str, Tensor]:
+    """Read tensors by name; raises ValueError if they are damaged."""
     import safetensors.torch
     from safetensors import SafetensorError
 
-    whole = path.read_bytes()
     try:
         tensors = safetensors.torch.load(whole)
         (length,) = struct.unpack("<Q", whole[:8])
         expected = json.loads(whole[8 : 8 + length]).get("__metadata__", {}).get(_SUM)
-    except (SafetensorError, struct.error, ValueError, KeyError) as error:
-        raise _damaged(path, error) from None
+    except (SafetensorError, struct.error, KeyError) as error:
+        raise ValueError(str(error)) from None
     if expected and hashlib.sha256(whole[8 + length :]).hexdigest() != expected:
-        raise _damaged(path, ValueError("its SHA-256 sum differs from the one in its metadata"))
+        raise ValueError("its SHA-256 sum differs from the one in its metadata")
     return tensors
 
 
@@ -192,7 +200,7 @@ def _damaged(path: Path, error: Exception) -> StateError:
 
 def _folder_contents(saved: Mapping[str, Any]) -> dict[str, bytes]:
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(_encode(saved, "", tensors), allow_nan=False, separators=(",", ":"))
+    text = _text(saved, tensors)
     return {"state.json": text.encode(), "tensors.safetensors": safetensors_bytes(tensors)}
 
 
@@ -206,6 +214,45 @@ def _read_folder(path: Path) -> dict[str, Any]:
     except Exception as error:  # the manifest fits, so this is no damage but another format
         raise _damaged(path, error) from None
     return decoded
+
+
+def as_json(saved: Mapping[str, Any]) -> dict[str, str]:
+    """Give a state as what JSON can hold, for frameworks whose checkpoints hold nothing else.
+
+    Args:
+        saved: Plain data and tensors.
+
+    Returns:
+        Two texts: the plain data, whose order no writer of JSON can change then, and all tensors
+        as safetensors in base64.
+
+    Raises:
+        StateError: If the state holds anything else.
+    """
+    tensors: dict[str, Tensor] = {}
+    return {
+        "plain": _text(saved, tensors),
+        "tensors": base64.b64encode(safetensors_bytes(tensors)).decode(),
+    }
+
+
+def from_json(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """Read what `as_json` gave.
+
+    Raises:
+        StateError: If it is damaged, or is something else.
+    """
+    try:
+        tensors = _from_safetensors(base64.b64decode(saved["tensors"], validate=True))
+        decoded: dict[str, Any] = _decode(json.loads(saved["plain"]), tensors)
+    except (ValueError, KeyError, TypeError) as error:
+        message = f"A state in JSON is damaged or of another format: {error}."
+        raise StateError(message, fix="use an older checkpoint") from None
+    return decoded
+
+
+def _text(saved: Mapping[str, Any], tensors: dict[str, Tensor]) -> str:
+    return json.dumps(_encode(saved, "", tensors), allow_nan=False, separators=(",", ":"))
 
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, islice
 from typing import Any
 
@@ -174,7 +174,7 @@ class IterableSource(Source):
     def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
         device, unpack, here = self._device, self._unpack, self._device.type == "cpu"
         with own_iterator(self._iterable):
-            for item in self._items(epoch, seed, skip, resume or {}):
+            for item in self.items(epoch, seed, skip, resume or {}):
                 inputs, targets = unpack(item)
                 if here and type(inputs) is type(targets) is Tensor and inputs.ndim:
                     yield inputs, targets, inputs.size(0)  # the usual case, at the least cost
@@ -182,7 +182,8 @@ class IterableSource(Source):
                     inputs, targets = to_device((inputs, targets), device)
                     yield inputs, targets, size_of(inputs)
 
-    def _items(self, epoch: int, seed: int, skip: int, resume: Mapping[str, Any]) -> Iterator[Any]:
+    def items(self, epoch: int, seed: int, skip: int, resume: Mapping[str, Any]) -> Iterator[Any]:
+        """Give the batches of one epoch as they come; arguments as for `batches`."""
         if self.once:
             return self._counted()
         if self._ordered:
@@ -195,7 +196,7 @@ class IterableSource(Source):
         self._start = {"epoch": [one.get_state() for one in self._generators()]}
         by_index = skip > 0 and self._skips_indices()
         self._start_workers(epoch, seed)
-        with rng.derived(seed, epoch), workers_ignore_signals(self._iterable):
+        with self._order(seed, epoch, resume), workers_ignore_signals(self._iterable):
             iterator = iter(self._iterable)
             # Samplers draw their order with the first item, so that belongs in here too.
             indices = iterator._sampler_iter if by_index else iterator  # type: ignore[attr-defined]
@@ -213,8 +214,15 @@ class IterableSource(Source):
         """
         loader = self._iterable
         if persists(loader) and loader._iterator is None:  # type: ignore[attr-defined]
-            with self.untouched(), rng.derived(seed, epoch), workers_ignore_signals(loader):
+            order = self._order(seed, epoch, {})
+            with self.untouched(), rng.fork(), order, workers_ignore_signals(loader):
                 iter(loader)
+
+    def _order(
+        self, seed: int, epoch: int, resume: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
+        """Give the random numbers under which the order of an epoch is drawn."""
+        return rng.derived(seed, epoch)
 
     def _counted(self) -> Iterator[Any]:
         for item in self._iterable:

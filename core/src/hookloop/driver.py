@@ -19,6 +19,11 @@ class Driver:
     Args:
         loop: The loop of the run, with its callbacks.
 
+    Attributes:
+        loop: As given.
+        training: Whether a run of training is under way.
+        validation: What validation has reported in the open epoch, by its names there.
+
     Raises:
         CapabilityError: If a callback needs what the host does not offer.
     """
@@ -27,7 +32,7 @@ class Driver:
         self.loop = loop
         self.registry = loop.registry
         self._last: Logs = Logs()
-        self._validation: dict[str, Any] = {}
+        self.validation: dict[str, Any] = {}
         self.training = False
         self._testing = False
         self._predicting = False
@@ -77,7 +82,7 @@ class Driver:
         loop = self.loop
         loop.epoch, loop.batch = epoch, None
         loop.logs = self._epoch_logs = Logs()
-        self._validation = {}
+        self.validation = {}
         if loop.optimizers:
             loop.check_rate()
         self.fire("on_epoch_begin", epoch, Logs())
@@ -88,6 +93,14 @@ class Driver:
         """Put back a state that was waiting for the begin hooks."""
         self.loop.pending_state = None
         self.loop.apply_state(saved)
+
+    def say_finished(self, epochs: int) -> None:
+        """Tell that the run which is resumed has nothing left to train."""
+        loop = self.loop
+        if loop.pending_state is not None:  # of the middle of an epoch that this run does not have
+            self.restore(loop.pending_state)
+        why = loop.stop_reason or f"{loop.start[0]} epochs are done, and epochs={epochs}"
+        loop.message(f"The resumed run has ended already ({why}): nothing is left to train.")
 
     def batch_begin(self, batch: int, logs: Logs) -> None:
         """Start a training batch; ``logs`` holds its size and serves it to its end."""
@@ -122,13 +135,13 @@ class Driver:
         loop, epoch = self.loop, self.loop.epoch or 0
         logs = Logs()
         loop.batch = None
-        for source in (values or {}, loop.logs, self._validation):
+        for source in (values or {}, loop.logs, self.validation):
             logs.update(source)
         loop.logs = self._last = logs
         self.fire("on_epoch_end", epoch, logs)
         self._checkpoint("on_epoch_checkpoint", (epoch + 1, 0), epoch, logs)
         loop.logs = self._epoch_logs = Logs()
-        self._validation = {}
+        self.validation = {}
         return logs
 
     def train_end(self) -> None:
@@ -168,8 +181,16 @@ class Driver:
         self.fire("on_test_batch_end", batch, logs)
         self.loop.logs, self.loop.batch = self._test_logs, None
 
-    def test_end(self, logs: Logs) -> Logs:
-        """End validation or evaluation; during training its logs go on as ``val_*``."""
+    def test_end(self, logs: Logs, names: Mapping[str, str] | None = None) -> Logs:
+        """End validation or evaluation; during training its logs go on as ``val_*``.
+
+        Args:
+            logs: What was measured.
+            names: How the epoch names what is not to be ``val_<key>`` there.
+
+        Returns:
+            The logs, with what callbacks added.
+        """
         for key, value in self.loop.logs.raw_items():
             logs.setdefault(key, value)
         self.loop.logs = logs
@@ -179,7 +200,9 @@ class Driver:
         finally:
             self.loop.batch, self.loop.logs = self._outer
         if self.training:
-            self._validation.update({f"val_{key}": value for key, value in logs.raw_items()})
+            named = names or {}
+            found = {named.get(key, f"val_{key}"): value for key, value in logs.raw_items()}
+            self.validation.update(found)
         return logs
 
     def predict_begin(self) -> None:

@@ -105,20 +105,12 @@ class Fitting:
         if loop.resumed:
             first, start = loop.start
             if first >= epochs or (loop.stop_training and not start):
-                self._say_finished(epochs)
+                self.driver.say_finished(epochs)
         for epoch in range(first, epochs):
             if loop.stop_training and not start:
                 break
             self._epoch(epoch, start)
             start = 0
-
-    def _say_finished(self, epochs: int) -> None:
-        """Tell that the run which is resumed has nothing left to train."""
-        loop = self.loop
-        if loop.pending_state is not None:  # of the middle of an epoch that this run does not have
-            self.driver.restore(loop.pending_state)
-        why = loop.stop_reason or f"{loop.start[0]} epochs are done, and epochs={epochs}"
-        loop.message(f"The resumed run has ended already ({why}): nothing is left to train.")
 
     def _epoch(self, epoch: int, start: int) -> None:
         loop, self._asked = self.loop, None

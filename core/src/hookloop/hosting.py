@@ -28,6 +28,8 @@ from hookloop.selection import load_callbacks, named
 if TYPE_CHECKING:
     from torch.optim import Optimizer
 
+    from hookloop.logs import Logs
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -49,15 +51,46 @@ class Run:
     def __init__(self, loop: Loop, *, counts: bool = True) -> None:
         self.loop, self.driver, self.over = loop, Driver(loop), False
         self._open = ExitStack()
+        self._skipped: Optimizer | None = None
         if counts and loop.optimizers:
             self.on_step(loop.optimizers[0], self._count)
 
-    def _count(self, *_: Any) -> None:
-        self.loop.step += 1
+    def _count(self, optimizer: Optimizer, *_: Any) -> None:
+        if self._skipped is optimizer:
+            self._skipped = None
+        else:
+            self.loop.step += 1
+
+    def fire_before_step(self, optimizer: Optimizer, logs: Logs) -> None:
+        """Fire ``on_before_optimizer_step``; a stop that is requested in it skips the step.
+
+        The step cannot be kept from a framework that is about to make it. Without gradients the
+        optimizers of torch change nothing, and it is not counted.
+
+        Args:
+            optimizer: The one that is about to step.
+            logs: Of the batch.
+        """
+        before = self.driver.registry.dispatch("on_before_optimizer_step")
+        if before is None:
+            return
+        requests = self.loop.requests
+        self.act(before, self.loop, optimizer, logs)
+        if self.loop.requests > requests:
+            self._skipped = optimizer
+            optimizer.zero_grad(set_to_none=True)
 
     def on_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
         """Have a function called after each step of an optimizer, until the run is over."""
-        self._open.callback(optimizer.register_step_post_hook(note).remove)
+        self.when_over(optimizer.register_step_post_hook(note).remove)
+
+    def when_over(self, undo: Callable[[], None]) -> None:
+        """Have something undone when the run is over, in whatever way."""
+        self._open.callback(undo)
+
+    def before_step(self, optimizer: Optimizer, note: Callable[..., None]) -> None:
+        """Have a function called before each step of an optimizer, until the run is over."""
+        self._open.callback(optimizer.register_step_pre_hook(note).remove)
 
     def act(self, act: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Fire hooks through the driver; if a callback raises, every one sees the end of the run.
@@ -137,6 +170,11 @@ class Bridge:
         return self.run is not None and not self.run.over
 
     @property
+    def waiting(self) -> bool:
+        """Whether a state waits for the next run, which will continue that of the state."""
+        return self._waiting is not None
+
+    @property
     def history(self) -> History | None:
         """The `History` of the run under way, or of the last one."""
         return self.run.loop.history if self.run is not None else None
@@ -176,6 +214,18 @@ class Bridge:
         run.act(run.driver.train_begin)
         return run
 
+    def aside(self, loop: type[BridgeLoop], **about: Any) -> Run:
+        """Make the run of an evaluation or a prediction by itself, with callbacks of its own.
+
+        Args:
+            loop: As for `begin`.
+            **about: As for `begin`.
+
+        Returns:
+            A run whose first hook is still to be fired; `run` stays that of the last training.
+        """
+        return start(loop, self._items, counts=False, policy=self._policy, **about)
+
     def state_dict(self, position: tuple[int, int]) -> dict[str, Any]:
         """Give what the framework's checkpoint has to hold: plain data and tensors, by reference.
 
@@ -184,7 +234,12 @@ class Bridge:
         """
         if self.run is None:
             return dict(self._waiting or {})
-        return state.capture_callbacks(self.run.loop, position)
+        if self.run.loop.pending_state is not None:  # the callbacks have not got it back yet
+            return dict(self.run.loop.pending_state)
+        saved = state.capture_callbacks(self.run.loop, position)
+        if position[1]:  # validation inside of an epoch belongs to the logs of its end
+            saved["loop"]["logs"].update(self.run.driver.validation)
+        return saved
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Have the next run continue the one whose state this is."""
@@ -197,6 +252,8 @@ def start(
     *,
     counts: bool = True,
     verbose: Any = 0,
+    rank: int = 0,
+    world_size: int = 1,
     prepare: Callable[[Any], None] | None = None,
     **about: Any,
 ) -> Run:
@@ -207,16 +264,26 @@ def start(
         callbacks: In any form in which callbacks can be chosen; the environment adds to them.
         counts: As for `Run`.
         verbose: As for ``fit``: what else than 0 names the progress bar.
+        rank: Place of this process among all; callbacks of rank zero alone are left out elsewhere.
+        world_size: How many processes there are.
         prepare: As for `Bridge.begin`.
         **about: What `Loop` takes.
     """
     chosen, said = with_environment(callbacks)
     made = with_defaults(load_callbacks(chosen), verbose)
-    its = loop(callbacks=named(made), **about)
+    its = loop(callbacks=[one for one in named(made) if _runs_on(rank, one[1])], **about)
     its.history = next(one for one in made if isinstance(one, History))
+    its.rank, its.world_size = rank, world_size
     if prepare is not None:
         prepare(its)
     run = Run(its, counts=counts)
     if said:
         run.act(its.message, said)
     return run
+
+
+def _runs_on(rank: int, callback: Any) -> bool:
+    """Tell whether a callback runs in a process: unless it says so, one that observes in one."""
+    ranks = getattr(callback, "ranks", None)
+    observes = ranks is None and bool(getattr(callback, "observer", False))
+    return rank == 0 or not (ranks == "zero" or observes)

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-_OF_ONE_CYCLE = ("initial_lr", "max_lr", "min_lr")
+#: What schedulers keep in the groups. One that is made later begins with ``initial_lr``, also that
+#: of a resumed run; the others are OneCycleLR's.
+_KEPT_IN_GROUPS = ("initial_lr", "max_lr", "min_lr")
 
 
 def of(optimizer: Optimizer) -> list[float]:
@@ -65,7 +67,8 @@ def agree(
 
     Args:
         schedulers: Instances of ``LRScheduler``; one made of several has its parts scaled.
-        optimizers: All optimizers, whose rates are the new ones.
+        optimizers: All optimizers, whose rates are the new ones. A scheduler may know one of them
+            by a wrapper that shares its parameter groups, as accelerate's does.
         before: The rates of all groups of all optimizers until now.
 
     Returns:
@@ -74,15 +77,14 @@ def agree(
     after = [rate for optimizer in optimizers for rate in of(optimizer)]
     factors = [new / old if old and new else 1.0 for old, new in zip(before, after, strict=True)]
     where = iter(factors)
-    scales = {id(one): [next(where) for _ in one.param_groups] for one in optimizers}
+    scales = {id(one.param_groups): [next(where) for _ in one.param_groups] for one in optimizers}
     for scheduler in schedulers:
-        _rescale(scheduler, scales.get(id(scheduler.optimizer), ()))
-    for optimizer in {id(one.optimizer): one.optimizer for one in schedulers}.values():
+        _rescale(scheduler, scales.get(id(scheduler.optimizer.param_groups), ()))
+    for optimizer in {id(one.optimizer.param_groups): one.optimizer for one in schedulers}.values():
         for group, factor in zip(
-            optimizer.param_groups, scales.get(id(optimizer), ()), strict=False
+            optimizer.param_groups, scales.get(id(optimizer.param_groups), ()), strict=False
         ):
-            if "max_lr" in group:  # OneCycleLR keeps its rates in the groups
-                group.update({key: group[key] * factor for key in _OF_ONE_CYCLE})
+            group.update({key: group[key] * factor for key in _KEPT_IN_GROUPS if key in group})
     return all(old == new or (old and new) for old, new in zip(before, after, strict=True))
 
 

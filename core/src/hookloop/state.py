@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -214,6 +215,33 @@ def _is_tensor(value: Any) -> bool:
     import torch
 
     return isinstance(value, torch.Tensor)
+
+
+_COUNTER = "collections.Counter"
+
+
+def plain(value: Any) -> Any:
+    """Copy the state of a scheduler of torch as plain data; `restored` is the way back."""
+    if isinstance(value, Counter):  # MultiStepLR's milestones
+        return {_COUNTER: dict(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(plain(item) for item in value)
+    if isinstance(value, float):  # of NumPy, too
+        return float(value)
+    return value
+
+
+def restored(value: Any) -> Any:
+    """Make of what `plain` gave what it was made from."""
+    if isinstance(value, Mapping):
+        if set(value) == {_COUNTER}:
+            return Counter(value[_COUNTER])
+        return {key: restored(item) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(restored(item) for item in value)
+    return value
 
 
 def differences(model: Any, saved: Mapping[str, Any]) -> list[str]:

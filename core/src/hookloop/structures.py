@@ -84,11 +84,11 @@ def to_device(value: Any, device: torch.device) -> Any:
 
 
 def size_of(inputs: Any) -> int:
-    """Count the samples of a batch: first dimension of its first tensor, 1 if it has none."""
+    """Count the samples of a batch: first dimension of its first array, 1 if it has none."""
     if type(inputs) is Tensor:
         return inputs.size(0) if inputs.ndim else 1
-    first = next(leaves(inputs), None)
-    return len(first) if isinstance(first, Tensor) and first.ndim else 1
+    first: Any = next(leaves(inputs), None)
+    return len(first) if is_array(first) else 1
 
 
 def described(value: Any) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from hookloop.errors import SettingError
 from hookloop.monitor import Monitor
+from hookloop.state import plain, restored
 from hookloop_learning_rate_scheduler._names import forget_base_rates, make, parse
 
 if TYPE_CHECKING:
@@ -28,7 +28,6 @@ _ABSOLUTE = (
     lr_scheduler.CosineAnnealingWarmRestarts,
     lr_scheduler.SequentialLR,
 )
-_COUNTER = "collections.Counter"
 
 
 class Stepper:
@@ -164,34 +163,11 @@ class Stepper:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "schedulers": [_plain(one.state_dict()) for one in self.schedulers],
+            "schedulers": [plain(one.state_dict()) for one in self.schedulers],
             "monitor": self._monitor.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self._monitor.load_state_dict(state["monitor"])
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
-            scheduler.load_state_dict(_restored(saved))
-
-
-def _plain(value: Any) -> Any:
-    """Copy the state of a scheduler as plain data; `_restored` is the way back."""
-    if isinstance(value, Counter):  # MultiStepLR's milestones
-        return {_COUNTER: dict(value)}
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_plain(item) for item in value)
-    if isinstance(value, float):  # of NumPy, too
-        return float(value)
-    return value
-
-
-def _restored(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        if set(value) == {_COUNTER}:
-            return Counter(value[_COUNTER])
-        return {key: _restored(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(_restored(item) for item in value)
-    return value
+            scheduler.load_state_dict(restored(saved))

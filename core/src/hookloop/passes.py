@@ -1,0 +1,238 @@
+"""Passes over data in a loop written by hand: iterators that run hooks, and can be resumed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hookloop import rng
+from hookloop.data import IterableSource
+from hookloop.errors import DataError, StateError
+from hookloop.loaders import own_iterator
+from hookloop.logs import Logs
+from hookloop.means import Means
+from hookloop.structures import size_of
+
+if TYPE_CHECKING:
+    from hookloop.hosting import Run
+
+
+#: What is drawn when there is no further batch.
+END = object()
+
+
+class OwnSource(IterableSource):
+    """Batches of somebody's own loader, in the order that it has without us.
+
+    The order is drawn from the random numbers of the loop around it. To go on inside an epoch,
+    they are put back to what they were when that epoch's order was drawn.
+    """
+
+    def _order(
+        self, seed: int, epoch: int, resume: Mapping[str, Any]
+    ) -> AbstractContextManager[None]:
+        return _under(resume["random"]) if resume.get("random") is not None else nullcontext()
+
+
+@contextmanager
+def _under(random: Mapping[str, Any]) -> Iterator[None]:
+    with rng.fork():
+        rng.restore(random)
+        yield
+
+
+class Passes:
+    """The passes over data in each epoch, one after the other, and how far the current one is."""
+
+    def __init__(self) -> None:
+        self._sources: list[tuple[Any, OwnSource]] = []
+        self._number = -1
+        self._done = 0
+        self._random: Any = None
+        self._resume: Mapping[str, Any] | None = None
+        self._inside = False
+
+    def begin(self) -> None:
+        """Begin an epoch."""
+        self._number, self._done = -1, 0
+
+    def restore(self, saved: Mapping[str, Any], *, inside: bool) -> None:
+        """Go on where a state was taken.
+
+        Args:
+            saved: What `state` gave.
+            inside: Whether that was in the middle of an epoch.
+        """
+        self._resume, self._inside = saved, inside
+
+    def open(self, data: Any) -> OwnSource:
+        """Begin the next pass of the epoch.
+
+        Raises:
+            DataError: If these are no data.
+            StateError: If the run is resumed inside a pass over other data.
+        """
+        if not isinstance(data, Iterable):
+            message = f"loop.batches() was given a {type(data).__name__}."
+            raise DataError(message, fix="pass a DataLoader, or any iterable of batches")
+        self._number, self._done = self._number + 1, 0
+        known = self._sources[self._number : self._number + 1]
+        if not known or known[0][0] is not data:
+            source = OwnSource(data, torch.device("cpu"), paired=False)
+            self._sources[self._number : self._number + 1] = [(data, source)]
+            self._continue(source)
+        return self._sources[self._number][1]
+
+    def _continue(self, source: OwnSource) -> None:
+        """Put a source back to where it was when the state of the earlier run was taken."""
+        resume, number = self._resume, self._number
+        if resume is None or number >= len(resume["passes"]):
+            return
+        held = resume["passes"][number]
+        now = {"steps": source.steps, "samples": source.samples}
+        then = {key: held[key] for key in now}
+        if self._inside and then != now:
+            message = (
+                f"The state is of the middle of a pass over {then['steps']} batches and "
+                f"{then['samples']} samples; these data have {now['steps']} and {now['samples']}."
+            )
+            raise StateError(message, fix="pass the data and batch size of that run")
+        source.restore(held)
+
+    def _skipped(self) -> int | None:
+        """Tell how many batches of this pass the earlier run has used; None for all of them."""
+        if self._resume is None or not self._inside:
+            return 0
+        last = self._resume["pass"]
+        if self._number < last:
+            return None
+        self._inside = False
+        return int(self._resume["done"]) if self._number == last else 0
+
+    def cost(self) -> str | None:
+        """Say what skipping costs in the pass that was just opened; None if nothing is skipped."""
+        resume, source = self._resume, self._sources[self._number][1]
+        if resume is None or self._number != resume["pass"]:
+            return None
+        return source.cost_of_skipping() if self._inside or source.once else None
+
+    def items(self) -> Iterator[Any]:
+        """Give the batches of the pass that was just opened."""
+        skip = self._skipped()
+        if skip is None:
+            return iter(())
+        data, source = self._sources[self._number]
+        resume: Mapping[str, Any] = {}
+        if skip and self._resume is not None:
+            resume = {**self._resume["passes"][self._number], "random": self._resume["random"]}
+        return self._read(data, source, skip, resume)
+
+    def _read(
+        self, data: Any, source: OwnSource, skip: int, resume: Mapping[str, Any]
+    ) -> Iterator[Any]:
+        self._done, self._random = skip, resume.get("random") or rng.capture()
+        with own_iterator(data):
+            yield from source.items(0, 0, skip, resume)
+
+    def count(self) -> None:
+        """Count a batch of the current pass."""
+        self._done += 1
+
+    def state(self) -> dict[str, Any]:
+        """Give what is needed to go on, as plain data."""
+        return {
+            "pass": self._number,
+            "done": self._done,
+            "random": self._random,
+            "passes": [
+                {"steps": source.steps, "samples": source.samples, **source.state()}
+                for _, source in self._sources
+            ],
+        }
+
+
+class Epochs:
+    """Indices of epochs, as far as the loop goes."""
+
+    def __init__(self, following: Callable[[bool], int | None]) -> None:
+        self._following, self._first = following, True
+
+    def __iter__(self) -> Iterator[int]:
+        return self
+
+    def __next__(self) -> int:
+        first, self._first = self._first, False
+        epoch = _called(self._following, first)
+        if epoch is None:
+            raise StopIteration
+        return int(epoch)
+
+
+class Batches:
+    """Training batches. Left by ``break``, it only says so: hooks run at the next call."""
+
+    def __init__(
+        self,
+        items: Iterator[Any],
+        following: Callable[[Batches], Any],
+        left: Callable[[Batches], None],
+    ) -> None:
+        self.items, self._following, self._left = items, following, left
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        item = _called(self._following, self)
+        if item is END:
+            raise StopIteration
+        return item
+
+    def __del__(self) -> None:
+        self._left(self)
+
+
+def _called(following: Callable[[Any], Any], argument: Any) -> Any:
+    """Keep a callback's StopIteration from ending the user's ``for`` as if all were well."""
+    try:
+        return following(argument)
+    except StopIteration as error:
+        message = "A callback raised StopIteration."
+        raise RuntimeError(message) from error
+
+
+class Validation:
+    """One validation: its batches, and the means of what was logged in them."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._loop = run, run.loop
+        self._index, self._open, self._means = -1, False, Means()
+
+    def batches(self, data: Iterable[Any]) -> Iterator[Any]:
+        """Give the batches of a loader, with the test hooks around each."""
+        for item in data:
+            self._begin(item)
+            yield item
+            self._end_batch()
+
+    def _begin(self, item: Any) -> None:
+        self._end_batch()  # of a loop that was left by break
+        self._index, self._open = self._index + 1, True
+        logs = Logs({"size": size_of(item)})
+        self._run.act(self._run.driver.test_batch_begin, self._index, logs)
+
+    def _end_batch(self) -> None:
+        if self._open:
+            self._open, logs = False, self._loop.logs
+            self._run.act(self._run.driver.test_batch_end, self._index, logs)
+            self._means.add(logs)
+
+    def end(self) -> Logs:
+        """End the open batch, and give the logs of the validation."""
+        self._end_batch()
+        found = Logs()
+        found.update(self._means.result(), self._loop.logs)
+        return found
