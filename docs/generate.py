@@ -198,7 +198,7 @@ def callbacks_table(found: list[Plugin]) -> str:
 def keras_table(found: list[Plugin]) -> str:
     """Write the table of Keras's callbacks: by what name each is chosen here."""
     here = {"base_logger": "part of hookloop", "history": "part of hookloop"}
-    here |= {p.name: f"[`{p.distribution}`](plugins.md#{p.name})" for p in found}
+    here |= {p.name: f"[`{p.distribution}`](../plugins/{p.folder}/README.md)" for p in found}
     rows = [
         f"| `{cls}` | " + (f"`{name}` | {here[name]} |" if name in here else "| not there yet |")
         for cls, name in KERAS.items()
@@ -207,17 +207,20 @@ def keras_table(found: list[Plugin]) -> str:
 
 
 def plugins_page(found: list[Plugin]) -> str:
-    """Write the page of plugins: settings, hooks, state and cautions of each."""
+    """Write the page of plugins: what each does, with the way to its own page and its install."""
+    rows = [
+        f"| [`{p.name}`](../plugins/{p.folder}/README.md) | {p.promise} | "
+        f"`pip install {p.distribution}` |"
+        for p in found
+    ]
     parts = [
         "# Plugins",
         NOTE.format(source="the README of the plugin"),
         "Each callback is a distribution of its own, `hookloop-<name>`, and does nothing until\n"
-        "it is named. This page has the settings of each. Examples stand in their READMEs.",
+        "it is named. The page of each has examples, its settings, its hooks, the state that it\n"
+        "saves, and what to watch out for. `hookloop info <name>` prints the same.",
+        "\n".join(["| name | what it does | install |", "|---|---|---|", *rows]),
     ]
-    for plugin in found:
-        link = f"[Examples](../plugins/{plugin.folder}/README.md)"
-        install = f"`pip install {plugin.distribution}`"
-        parts += [f"## {plugin.name}", plugin.promise, f"{install} · {link}", plugin.notes]
     return "\n\n".join(parts) + "\n"
 
 
