@@ -260,6 +260,9 @@ def plugins_have_the_same_shape(root: Path) -> Iterator[str]:
                 yield f"{plugin.name} lacks {part.name}"
         if not list((plugin / "tests").glob("test_*.py")):
             yield f"{plugin.name} has no tests"
+        kit = plugin / "tests" / "test_conformance.py"
+        if not kit.exists() and not plugin.name.startswith("in_"):
+            yield f"{plugin.name} is not held to the conformance kit"
         project = tomllib.loads((plugin / "pyproject.toml").read_text())["project"]
         if project["name"] != f"hookloop-{plugin.name.replace('_', '-')}":
             yield f"{plugin.name} is the distribution {project['name']}"

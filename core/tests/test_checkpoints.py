@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import math
 import os
 import pickle
@@ -96,6 +98,43 @@ def test_plain_data_and_tensors_come_back_as_they_were(
     save_state(tmp_path / name, saved)
     loaded = load_state(tmp_path / name)
     assert same(saved, loaded)
+
+
+@pytest.mark.parametrize("value", [*PLAIN.values(), math.nan], ids=[*PLAIN, "nan"])
+def test_plain_data_and_tensors_come_back_from_json(value: Any) -> None:
+    """For frameworks that save nothing else, and sort its keys."""
+    saved = {"z": value, "a": 1}
+    text = json.dumps(checkpoints.as_json(saved), allow_nan=False, sort_keys=True)
+    assert same(checkpoints.from_json(json.loads(text)), saved)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"tensors": "AAAA"},
+        {"tensors": "no base64"},
+        {"tensors": None},
+        {"plain": "{"},
+        {"plain": 3},
+        {"plain": '{"x":{"$tensor":"/y"}}'},
+    ],
+    ids=str,
+)
+def test_damaged_json_is_refused(damage: dict[str, Any]) -> None:
+    """Whatever is wrong with it."""
+    saved = checkpoints.as_json({"x": torch.ones(2)})
+    with pytest.raises(StateError, match=r"damaged or of another format.*\nfix: "):
+        checkpoints.from_json({**saved, **damage})
+
+
+def test_a_changed_tensor_in_json_is_found() -> None:
+    """By the checksum that it carries."""
+    saved = checkpoints.as_json({"x": torch.ones(64)})
+    whole = bytearray(base64.b64decode(saved["tensors"]))
+    whole[-1] ^= 1
+    saved["tensors"] = base64.b64encode(whole).decode()
+    with pytest.raises(StateError, match="SHA-256"):
+        checkpoints.from_json(saved)
 
 
 def test_a_real_optimizer_s_state_comes_back_from_a_folder(tmp_path: Path) -> None:

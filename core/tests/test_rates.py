@@ -85,3 +85,36 @@ def test_a_scheduler_that_is_made_later_begins_with_the_rate_that_was_set() -> N
     later = torch.optim.lr_scheduler.LambdaLR(one, lambda epoch: 0.5**epoch, last_epoch=1)
     assert later.base_lrs == pytest.approx([0.1])
     assert rates.of(one) == pytest.approx([0.1 * 0.5**2])
+
+
+class Wrapper:
+    """As accelerate wraps an optimizer: the groups are the same."""
+
+    def __init__(self, inner: torch.optim.Optimizer) -> None:
+        self.inner = inner
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.inner, name)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        lambda one: torch.optim.lr_scheduler.LambdaLR(one, lambda step: 1 / (1 + step)),
+        lambda one: torch.optim.lr_scheduler.OneCycleLR(one, 0.1, total_steps=9),
+    ],
+    ids=["LambdaLR", "OneCycleLR"],
+)
+def test_a_scheduler_that_knows_a_wrapper_goes_on_from_what_was_set(kind: object) -> None:
+    """Every later rate is that of the schedule, times what was changed; one step alone is made."""
+    one, twin = optimizer(0.1), optimizer(0.1)
+    schedulers = [kind(one), kind(twin)]
+    schedulers[0].optimizer = Wrapper(one)
+    before = rates.of(one)
+    rates.set_rates([one], rates.bases([one]), before[0] / 4)
+    assert rates.agree([schedulers[0]], [one], before)
+    for _ in range(5):
+        for each, scheduler in zip((one, twin), schedulers, strict=True):
+            each.step()
+            scheduler.step()
+        assert rates.of(one)[0] == pytest.approx(rates.of(twin)[0] / 4)

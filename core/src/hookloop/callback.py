@@ -37,6 +37,11 @@ class Callback:
             zero and others on all.
         needs: Features of the loop without which this callback makes no sense.
         secret_settings: Arguments of the constructor whose values are never shown or saved.
+        changes: What its hooks may change: any of ``"model"``, ``"optimizer"``, ``"rng"``,
+            ``"logs"``. `hookloop.testing` checks that the rest is left alone.
+        per_batch: What its batch hooks may cost: ``"reads"`` from the device, ``"allocates"``
+            tensors. `hookloop.testing` checks that they do nothing else of it.
+        varies: Names in its logs and state whose values differ between equal runs, as times do.
     """
 
     loop: Loop = None  # type: ignore[assignment]
@@ -49,6 +54,9 @@ class Callback:
     ranks: Literal["zero", "all"] | None = None
     needs: ClassVar[tuple[str, ...]] = ()
     secret_settings: ClassVar[tuple[str, ...]] = ()
+    changes: ClassVar[tuple[str, ...]] = ()
+    per_batch: ClassVar[tuple[str, ...]] = ()
+    varies: ClassVar[tuple[str, ...]] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Callback:
         if constructor(cls) == inspect.Signature() and (args or kwargs):

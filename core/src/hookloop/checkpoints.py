@@ -200,7 +200,7 @@ def _damaged(path: Path, error: Exception) -> StateError:
 
 def _folder_contents(saved: Mapping[str, Any]) -> dict[str, bytes]:
     tensors: dict[str, Tensor] = {}
-    text = json.dumps(_encode(saved, "", tensors), allow_nan=False, separators=(",", ":"))
+    text = _text(saved, tensors)
     return {"state.json": text.encode(), "tensors.safetensors": safetensors_bytes(tensors)}
 
 
@@ -216,21 +216,24 @@ def _read_folder(path: Path) -> dict[str, Any]:
     return decoded
 
 
-def as_json(saved: Mapping[str, Any]) -> dict[str, Any]:
+def as_json(saved: Mapping[str, Any]) -> dict[str, str]:
     """Give a state as what JSON can hold, for frameworks whose checkpoints hold nothing else.
 
     Args:
         saved: Plain data and tensors.
 
     Returns:
-        The plain data, and all tensors as safetensors in base64.
+        Two texts: the plain data, whose order no writer of JSON can change then, and all tensors
+        as safetensors in base64.
 
     Raises:
         StateError: If the state holds anything else.
     """
     tensors: dict[str, Tensor] = {}
-    plain = _encode(saved, "", tensors)
-    return {"plain": plain, "tensors": base64.b64encode(safetensors_bytes(tensors)).decode()}
+    return {
+        "plain": _text(saved, tensors),
+        "tensors": base64.b64encode(safetensors_bytes(tensors)).decode(),
+    }
 
 
 def from_json(saved: Mapping[str, Any]) -> dict[str, Any]:
@@ -241,11 +244,15 @@ def from_json(saved: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         tensors = _from_safetensors(base64.b64decode(saved["tensors"], validate=True))
-        decoded: dict[str, Any] = _decode(saved["plain"], tensors)
+        decoded: dict[str, Any] = _decode(json.loads(saved["plain"]), tensors)
     except (ValueError, KeyError, TypeError) as error:
         message = f"A state in JSON is damaged or of another format: {error}."
         raise StateError(message, fix="use an older checkpoint") from None
     return decoded
+
+
+def _text(saved: Mapping[str, Any], tensors: dict[str, Tensor]) -> str:
+    return json.dumps(_encode(saved, "", tensors), allow_nan=False, separators=(",", ":"))
 
 
 def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:

@@ -191,6 +191,26 @@ def test_callbacks_see_the_data_of_the_batch(make: Any) -> None:
     assert loss.item() == losses_by_hand()[0]
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_outputs_are_those_of_evaluation_and_prediction_too(make: Any, compiled: bool) -> None:
+    """Of a compiled model, too, which the Trainer calls in training only."""
+    seen = []
+
+    def look(loop: Any) -> None:
+        seen.append((type(loop.model).__name__, *loop.outputs["logits"].shape))
+
+    looking = [
+        make.Doing(f"on_{kind}_batch_end", look, name=kind) for kind in ("train", "test", "predict")
+    ]
+    compiling = {"torch_compile": True, "torch_compile_backend": "eager"} if compiled else {}
+    trainer = make.trainer(looking, max_steps=1, eval_strategy="epoch", **compiling)
+    trainer.train()
+    trainer.predict(make.data("validation"))
+
+    wanted = [("Net", 16, 1), *2 * [("Net", 16, 1), ("Net", 16, 1), ("Net", 8, 1)]]
+    assert seen == wanted
+
+
 def test_the_size_of_a_batch_is_known_from_its_begin(make: Any) -> None:
     """Also that of the last one, which is smaller."""
     notes = make.Notes()

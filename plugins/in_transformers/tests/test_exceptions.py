@@ -142,6 +142,24 @@ def test_a_trainer_can_train_again_after_an_exception(make: Any) -> None:
     assert [call[1] for call in notes.named("on_train_batch_end")] == [0, 1, 2, *range(10)]
 
 
+def test_a_training_that_the_trainer_begins_again_is_another_run(make: Any) -> None:
+    """auto_find_batch_size: the run that ran out of memory has failed, the next one is fresh."""
+    notes = make.Notes()
+    broken = Broken(RuntimeError("CUDA out of memory."))
+    callback = HookloopCallback(notes)
+    trainer = make.trainer(callback, num_train_epochs=1, auto_find_batch_size=True)
+    trainer.model.register_forward_pre_hook(broken)
+
+    trainer.train()
+
+    assert ends(notes) == ["on_exception", "on_train_end", "on_train_end"]
+    batches = [call[1] for call in notes.named("on_train_batch_end")]
+    assert batches[:2] == [0, 1]
+    assert batches[2:] == list(range(len(batches) - 2))
+    assert sum(logs["size"] for logs in notes.logs("on_train_batch_end")[2:]) == 160
+    assert callback.history.outcome == "finished"
+
+
 # -- a callback that is added late ---------------------------------------------------------------
 
 

@@ -21,7 +21,7 @@ SCHEDULES: dict[str, tuple[dict[str, Any], Callable[[int], float]]] = {
 
 
 def rates(make: Any, **settings: Any) -> list[float]:
-    """Train while a callback halves the rate in the middle of each epoch; give that of each step."""
+    """Train while a callback halves the rate inside each epoch; give that of each step."""
     found: list[float] = []
 
     def halve(loop: Any) -> None:

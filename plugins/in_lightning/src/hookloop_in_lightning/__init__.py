@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from hookloop.checks import one_of
 from hookloop.history import History
 from hookloop.hosting import Bridge, Run
 from hookloop_in_lightning._fit import Fit
@@ -17,7 +18,6 @@ __version__ = "0.1.0"
 
 _KIND = "HookloopCallback"
 _FORGOTTEN = "The checkpoint holds no state of these callbacks: they begin afresh."
-_FINISHED = "The resumed run has ended already: nothing is left to train."
 
 
 class HookloopCallback(EarlyStopping):  # type: ignore[misc]
@@ -32,13 +32,14 @@ class HookloopCallback(EarlyStopping):  # type: ignore[misc]
         on_callback_error: ``"raise"``, ``"disable"``, or ``"auto"``, as for hookloop's ``fit``.
 
     Raises:
-        HookloopError: If a callback cannot be made.
+        HookloopError: If a callback cannot be made, or the policy is none.
     """
 
     def __init__(
         self, callbacks: Any = (), *, name: str | None = None, on_callback_error: str = "auto"
     ) -> None:
         super().__init__(monitor="")
+        one_of("on_callback_error", on_callback_error, ("raise", "disable", "auto"))
         self._bridge = Bridge(callbacks, policy=on_callback_error)
         self._name = name
         self._fit: Fit | None = None
@@ -137,7 +138,7 @@ class HookloopCallback(EarlyStopping):  # type: ignore[misc]
         """Show a resumed run that has nothing left to train: Lightning does not begin it."""
         if self._fit is None and self._bridge.waiting:
             fit = self._begin(trainer, pl_module)
-            fit.loop.message(_FINISHED)
+            fit.driver.say_finished(trainer.current_epoch)
             fit.end()
 
     @property

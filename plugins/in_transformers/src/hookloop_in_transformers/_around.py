@@ -6,15 +6,14 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from hookloop.hosting import Run, start
 from hookloop.models import unwrapped
 from hookloop_in_transformers import _trainer
 from hookloop_in_transformers._evaluation import Evaluation
-from hookloop_in_transformers._loop import TransformersLoop, watch_outputs
+from hookloop_in_transformers._loop import Outputs, TransformersLoop
 
 if TYPE_CHECKING:
-    from hookloop_in_transformers._training import Training
     from hookloop_in_transformers._callback import HookloopCallback
+    from hookloop_in_transformers._training import Training
 
 Method = Callable[..., Any]
 
@@ -72,6 +71,7 @@ class Around:
             return method(model, inputs, *args, **kwargs)
         items = kwargs.get("num_items_in_batch", args[1] if len(args) > 1 else None)
         share = self._share(inputs, items)  # before the call, which may take the labels out
+        training.outputs.watch(model)
         training.batch_begin(inputs)
         result = method(model, inputs, *args, **kwargs)
         loss = result[0] if isinstance(result, tuple) else result
@@ -110,7 +110,9 @@ class Around:
         # With data or a prefix of somebody's own, or before the first epoch, it is no validation.
         if named.get("eval_dataset") is not None or prefix != "eval" or not training.in_epoch:
             return self._follow(partial(method, *args, **kwargs), None)
-        evaluation = Evaluation(training.run, self.trainer, predicts=False, prefix=prefix)
+        evaluation = Evaluation(
+            training.run, training.outputs, self.trainer, predicts=False, prefix=prefix
+        )
         result = self._follow(partial(method, *args, **kwargs), evaluation)
         training.evaluated()
         return result
@@ -131,23 +133,22 @@ class Around:
     ) -> Any:
         if self.evaluation is None:
             return method(model, inputs, *args, **kwargs)
-        self.evaluation.batch_begin(inputs)
+        self.evaluation.batch_begin(model, inputs)
         result = method(model, inputs, *args, **kwargs)
         self.evaluation.batch_end(*result[:2])
         return result
 
     def _alone(self, call: Callable[[], Any], *, predicts: bool, prefix: str) -> Any:
         """Evaluate or predict outside of training, in a run of its own."""
-        run = start(
+        run = self.callback.bridge.aside(
             TransformersLoop,
-            self.callback.chosen,
             model=unwrapped(self.trainer.model),
-            policy=self.callback.policy,
             params={"batch_size": self.trainer.args.eval_batch_size, "verbose": 0},
         )
-        watch_outputs(run)
         try:
-            evaluation = Evaluation(run, self.trainer, predicts=predicts, prefix=prefix)
+            evaluation = Evaluation(
+                run, Outputs(run), self.trainer, predicts=predicts, prefix=prefix
+            )
             result = self._follow(call, evaluation)
         except BaseException as error:
             run.fail(error)

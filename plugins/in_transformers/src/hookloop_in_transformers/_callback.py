@@ -63,8 +63,8 @@ class HookloopCallback(TrainerCallback, ExportableState):  # type: ignore[misc] 
     ) -> None:
         if hasattr(self, "bridge"):  # called by the Trainer, to restore it
             return
-        self._arguments = {"on_callback_error": on_callback_error, "name": name}
-        self.chosen, self.policy = callbacks, on_callback_error
+        self._settings = {"on_callback_error": on_callback_error, "name": name}
+        self._chosen = callbacks
         self.bridge = Bridge(callbacks, policy=on_callback_error)
         self.training: Training | None = None
         self._around: Around | None = None
@@ -74,7 +74,7 @@ class HookloopCallback(TrainerCallback, ExportableState):  # type: ignore[misc] 
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy and pickle it as it was made: a run under way stays with the original."""
-        return partial(type(self).__mro__[1], **self._arguments), (self.chosen,)
+        return partial(type(self).__mro__[1], **self._settings), (self._chosen,)
 
     @property
     def history(self) -> History | None:

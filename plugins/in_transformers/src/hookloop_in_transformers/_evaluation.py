@@ -8,7 +8,7 @@ from typing import Any
 from hookloop.hosting import Run
 from hookloop.logs import Logs
 from hookloop.structures import size_of
-from hookloop_in_transformers._loop import targets_of
+from hookloop_in_transformers._loop import Outputs, targets_of
 
 #: What the Trainer adds to the results of an evaluation: about itself, not about the model.
 _ABOUT_ITSELF = (
@@ -26,13 +26,17 @@ class Evaluation:
 
     Args:
         run: Whose hooks: that of the training around it, or one of its own.
+        outputs: Watches the model of that run.
         trainer: The trainer.
         predicts: Whether it is a prediction.
         prefix: What the names of its results begin with.
     """
 
-    def __init__(self, run: Run, trainer: Any, *, predicts: bool, prefix: str) -> None:
-        self.run, self._trainer, self._predicts, self._prefix = run, trainer, predicts, prefix
+    def __init__(
+        self, run: Run, outputs: Outputs, trainer: Any, *, predicts: bool, prefix: str
+    ) -> None:
+        self.run, self._outputs, self._trainer = run, outputs, trainer
+        self._predicts, self._prefix = predicts, prefix
         self._index, self._logs = 0, Logs()
         self._metrics: dict[str, Any] = {}
 
@@ -40,8 +44,9 @@ class Evaluation:
         driver = self.run.driver
         self.run.act(driver.predict_begin if self._predicts else driver.test_begin)
 
-    def batch_begin(self, inputs: Any) -> None:
+    def batch_begin(self, model: Any, inputs: Any) -> None:
         """Start a batch, whose inputs are still where the data left them."""
+        self._outputs.watch(model)
         self._logs = Logs({"size": size_of(inputs)})
         self.takes(inputs)
         driver = self.run.driver

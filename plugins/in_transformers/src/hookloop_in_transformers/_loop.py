@@ -16,14 +16,25 @@ class TransformersLoop(BridgeLoop):
     features = HOSTS[host]
 
 
-def watch_outputs(run: Run) -> None:
-    """Have the loop know what its model returned last, until the run is over."""
-    loop = run.loop
+class Outputs:
+    """Has a loop know what its model returned last, until the run is over.
 
-    def keep(module: Any, inputs: Any, outputs: Any) -> None:
-        loop.outputs = outputs
+    Args:
+        run: Whose loop.
+    """
 
-    run.when_over(loop.model.register_forward_hook(keep).remove)
+    def __init__(self, run: Run) -> None:
+        self._run, self._models = run, [None]
+
+    def watch(self, model: Any) -> None:
+        """Watch what is called as the model: the user's own, or what torch.compile made of it."""
+        if model is self._models[-1] or any(model is one for one in self._models):
+            return
+        self._models.append(model)
+        self._run.when_over(model.register_forward_hook(self._keep).remove)
+
+    def _keep(self, module: Any, inputs: Any, outputs: Any) -> None:
+        self._run.loop.outputs = outputs
 
 
 def targets_of(trainer: Any, inputs: Mapping[str, Any]) -> Any:

@@ -51,7 +51,7 @@ def around(callback: Any) -> Any:
 
 
 def is_training(trainer: Any) -> bool:
-    """Tell whether ``train`` of a trainer is being executed: its ``is_in_train`` outlives errors."""
+    """Tell whether ``train`` is being executed; the trainer's ``is_in_train`` outlives errors."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "train" and frame.f_locals.get("self") is trainer:

@@ -12,7 +12,7 @@ from hookloop.hosting import Run
 from hookloop.logs import Logs
 from hookloop.models import unwrapped
 from hookloop.structures import size_of
-from hookloop_in_transformers._loop import TransformersLoop, targets_of, watch_outputs
+from hookloop_in_transformers._loop import Outputs, TransformersLoop, targets_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +34,14 @@ class Training:
     Attributes:
         index: Index of the micro-batch that comes next in its epoch, or is under way.
         in_epoch: Whether an epoch has begun and not yet ended.
+        run: The run, once it has begun.
+        loop: Its loop.
+        outputs: Watches its model.
     """
+
+    run: Run
+    loop: Any
+    outputs: Outputs
 
     def __init__(
         self,
@@ -54,18 +61,8 @@ class Training:
             lr_scheduler = lr_scheduler.scheduler
         self._scheduler = lr_scheduler
         self.index = 0
-        self.in_epoch = self._held = self._skips = False
+        self.in_epoch = self._held = False
         self._logs: Logs | None = None
-
-    @property
-    def run(self) -> Run:
-        run = self.callback.bridge.run
-        assert run is not None  # noqa: S101  (begin() comes first)
-        return run
-
-    @property
-    def loop(self) -> Any:
-        return self.run.loop
 
     @property
     def position(self) -> tuple[int, int]:
@@ -79,20 +76,21 @@ class Training:
         state = self.trainer.state
         # Whole epochs that the checkpoint holds: it saves the end of one as 1.0, its middle as 0.5.
         self._epoch = self._next = int(state.epoch or 0)
-        run = self.callback.bridge.begin(
+        self.run = run = self.callback.bridge.begin(
             TransformersLoop,
             optimizers=[self._optimizer],
-            counts=False,
             prepare=self._prepare,
             model=unwrapped(self.trainer.model),
             params=self._params(),
         )
-        run.on_step(self._optimizer, self._count)
-        watch_outputs(run)
+        self.loop = run.loop
+        self.outputs = Outputs(run)
         if run.loop.resumed:
             self._continue()
-        elif not self.trainer.args.ignore_data_skip:  # a checkpoint of before there were callbacks
-            self.index = round((state.epoch or 0) % 1 * (_length(self._data) or 0))
+        elif state.global_step:
+            run.loop.message("The checkpoint has no state of these callbacks: they begin afresh.")
+            if not self.trainer.args.ignore_data_skip:
+                self.index = round((state.epoch or 0) % 1 * (_length(self._data) or 0))
 
     def _prepare(self, loop: Any) -> None:
         loop.step = self.trainer.state.global_step
@@ -121,9 +119,9 @@ class Training:
             self._epoch = self._next = epoch
             if self.index and self.trainer.args.ignore_data_skip:
                 self.index = 0  # the Trainer feeds the whole epoch again
-        if self.loop.stop_training and not self.index:
-            why = self.loop.stop_reason
-            self.loop.message(f"The resumed run has ended already ({why}): nothing is left to do.")
+        epochs = self.trainer.state.num_train_epochs
+        if self._next >= epochs or (self.loop.stop_training and not self.index):
+            self.run.driver.say_finished(epochs)
 
     def _round_off(self, epoch: int) -> None:
         """End an epoch whose batches are done: a checkpoint of its last step was saved before that.
@@ -141,10 +139,6 @@ class Training:
         """End the run in order."""
         self.flush()
         self.run.end()
-
-    def _count(self, *_: Any) -> None:
-        self.loop.step += not self._skips
-        self._skips = False
 
     # -- epochs ------------------------------------------------------------------------------
 
@@ -208,17 +202,7 @@ class Training:
 
     def before_step(self) -> None:
         """Let callbacks see the gradients; a stop asked for here skips the step."""
-        loop = self.loop
-        before = self.run.driver.registry.dispatch("on_before_optimizer_step")
-        if before is None:
-            return
-        requests = loop.requests
-        self.run.act(before, loop, self._optimizer, self._logs or Logs())
-        if loop.requests > requests:
-            self._skips = True
-            for group in self._optimizer.param_groups:
-                for parameter in group["params"]:
-                    parameter.grad = None  # the Trainer calls step() all the same
+        self.run.fire_before_step(self._optimizer, self._logs or Logs())
 
     def batch_end(self, *, checkpoint: bool) -> None:
         """End the micro-batch."""
