@@ -402,4 +402,5 @@ class AttachedLoop(Loop):
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
         for one, held in zip(self._stateful, saved["loop"]["stateful"], strict=True):
             one.load_state_dict(state.restored(held))
-        self._passes.restore(saved["rng"]["data"], inside=bool(saved["loop"]["batch"]))
+        random, inside = saved["rng"], bool(saved["loop"]["batch"])
+        self._passes.restore(random["data"], inside=inside, now=random["now"])
