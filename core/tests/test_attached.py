@@ -681,3 +681,24 @@ def test_the_hooks_on_the_optimizer_are_gone_after_the_run(noting: Noting) -> No
     assert noting.loop.step == 0
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
+
+
+def test_epochs_that_are_asked_for_again_go_on() -> None:
+    """After a break, the next loop over epochs has the rest of them, and no epoch twice."""
+    with hookloop.attach(None, epochs=4) as loop:
+        for epoch in loop.epochs():
+            if epoch == 1:
+                break
+        assert [list(loop.epochs()), list(loop.epochs())] == [[2, 3], []]
+    assert loop.history.epoch == [0, 1, 2, 3]
+
+
+def test_the_loss_of_a_validation_is_not_that_of_the_batch_around_it() -> None:
+    """loop.loss stays the loss of the training batch."""
+    with hookloop.attach(None, epochs=1) as loop:
+        for _ in loop.epochs():
+            for _ in loop.batches([(X, Y)]):
+                loop.log(loss=torch.tensor(1.0))
+                with loop.validation():
+                    loop.log(loss=torch.tensor(7.0))
+                assert loop.loss == 1.0

@@ -140,7 +140,7 @@ class AttachedLoop(Loop):
         """Take what the run needs, once it is made."""
         self._run, self._driver, self._open = run, run.driver, ExitStack()
         self._resume, self._on_interrupt = resume, on_interrupt
-        self._entered = self._in_epoch = False
+        self._entered = self._in_epoch = self._begun = False
         self._passes, self._steps = Passes(), Steps(run)
         self._current: int | None = None  # whose batch is open; a reference would keep it alive
         self._left = False  # its loop was left by break
@@ -203,7 +203,7 @@ class AttachedLoop(Loop):
         A resumed run begins with the epoch in which it was interrupted.
         """
         self._check_running()
-        return Epochs(self.next_epoch)
+        return Epochs(self.next_epoch, first=not self._begun)
 
     def next_epoch(self, first: bool) -> int | None:
         """End the open epoch and begin the next one, if there is one."""
@@ -222,7 +222,7 @@ class AttachedLoop(Loop):
         self._asked_last = self._kept = None
         self._passes.begin()
         self._run.act(self._driver.epoch_begin, epoch)
-        self._in_epoch = True
+        self._in_epoch = self._begun = True
         return epoch
 
     def _leave_epoch(self) -> None:
@@ -308,6 +308,7 @@ class AttachedLoop(Loop):
         """Let savers save, and remember whether they knew of a signal then."""
         if self.registry.dispatch("on_batch_checkpoint") is not None:
             self._asked_last = (index, logs, self.interrupted)
+            self._kept = self._kept if self._again else None  # of an earlier pass
             self._run.act(self._driver.batch_checkpoint, index, logs)
 
     def _keep_state(self) -> None:
@@ -333,7 +334,8 @@ class AttachedLoop(Loop):
             self._end_batch()
         if name is not None:
             values[name] = value
-        if self._current is not None and hasattr(values.get("loss"), "detach"):
+        inside = self._current is not None and self._test is None
+        if inside and hasattr(values.get("loss"), "detach"):
             self.loss = values["loss"]
         self.logs.update(values)
 

@@ -204,8 +204,8 @@ def _check_same(source: OwnSource, held: Mapping[str, Any]) -> None:
 class Epochs:
     """Indices of epochs, as far as the loop goes."""
 
-    def __init__(self, following: Callable[[bool], int | None]) -> None:
-        self._following, self._first = following, True
+    def __init__(self, following: Callable[[bool], int | None], *, first: bool) -> None:
+        self._following, self._first = following, first
 
     def __iter__(self) -> Iterator[int]:
         return self
