@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -702,3 +703,16 @@ def test_the_loss_of_a_validation_is_not_that_of_the_batch_around_it() -> None:
                 with loop.validation():
                     loop.log(loss=torch.tensor(7.0))
                 assert loop.loss == 1.0
+
+
+def test_a_validation_whose_exception_is_caught_is_dropped(noting: Noting) -> None:
+    """It ends without logs, and the batch around it goes on."""
+    with hookloop.attach(None, callbacks=[noting], epochs=1) as loop:
+        for _ in loop.epochs():
+            for _ in loop.batches([(X, Y)]):
+                with suppress(ValueError), loop.validation():
+                    loop.log(loss=9.0)
+                    raise ValueError
+                loop.log(loss=1.0)
+    assert noting.hooks().count("test_end") == 1
+    assert ("epoch_end", 0, {"loss": 1.0}) in noting.calls

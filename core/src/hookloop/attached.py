@@ -140,7 +140,7 @@ class AttachedLoop(Loop):
         """Take what the run needs, once it is made."""
         self._run, self._driver, self._open = run, run.driver, ExitStack()
         self._resume, self._on_interrupt = resume, on_interrupt
-        self._entered = self._in_epoch = self._begun = False
+        self._entered = self._in_epoch = self._begun = self._broken = False
         self._passes, self._steps = Passes(), Steps(run)
         self._current: int | None = None  # whose batch is open; a reference would keep it alive
         self._left = False  # its loop was left by break
@@ -194,6 +194,13 @@ class AttachedLoop(Loop):
             when = "has ended" if self._entered else "has not begun"
             message = f"The run of this loop {when}."
             raise HookloopError(message, fix="use it inside `with hookloop.attach(...) as loop:`")
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """End a validation whose exception was caught outside of it: what it logged is dropped."""
+        if self._broken:
+            self._broken, self.logs = False, Logs()
+            self._run.act(self._driver.test_end, Logs())
 
     # -- epochs ------------------------------------------------------------------------------------
 
@@ -226,6 +233,7 @@ class AttachedLoop(Loop):
         return epoch
 
     def _leave_epoch(self) -> None:
+        self._abandon()
         self._end_batch()
         if not self._in_epoch:
             return
@@ -330,6 +338,7 @@ class AttachedLoop(Loop):
     # -- what the loop by hand reports -------------------------------------------------------------
 
     def log(self, name: str | None = None, value: Any = None, /, **values: Any) -> None:
+        self._abandon()
         if self._left:
             self._end_batch()
         if name is not None:
@@ -354,6 +363,9 @@ class AttachedLoop(Loop):
         try:
             yield self
             self._run.act(self._driver.test_end, self._test.end())
+        except BaseException:
+            self._broken = not self._run.over
+            raise
         finally:
             self._test = None
 
