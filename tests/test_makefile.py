@@ -68,3 +68,14 @@ def test_an_environment_that_is_there_is_used_whatever_python_is(checkout: Path)
     (checkout / ".venv" / "bin").mkdir(parents=True)
     script(checkout / ".venv" / "bin" / "python", "exit 0")
     assert make(checkout, "venv", script(checkout / "old", "exit 1")).returncode == 0
+
+
+def test_the_tests_of_every_bridge_are_run() -> None:
+    """A phony target takes no rule from a pattern, and make is content to do nothing for it."""
+    done = make(ROOT, "--dry-run", "test-bridges")
+
+    bridges = sorted(path.parent.name for path in ROOT.glob("plugins/in_*/pyproject.toml"))
+    lines = done.stdout.splitlines()
+    assert bridges
+    for bridge in bridges:
+        assert any(line.endswith(f"-m pytest plugins/{bridge}") for line in lines), bridge
