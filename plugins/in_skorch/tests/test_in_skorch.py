@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import torch
 from hookloop_in_skorch import HookloopCallback
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback as SkorchCallback
 from skorch.callbacks import EarlyStopping, EpochScoring, LRScheduler
 from skorch.dataset import ValidSplit
-from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
 from torch import nn
 
 from hookloop import Callback, hookspecs
@@ -513,7 +513,7 @@ def test_a_callback_that_skorch_cannot_run_is_refused_before_the_first_batch() -
         needs = ("predict_hooks",)
 
     found = net(HookloopCallback([Wants()]))
-    with pytest.raises(CapabilityError, match="skorch does not offer.\nfix: run it in: Trainer"):
+    with pytest.raises(CapabilityError, match=r"skorch does not offer\.\nfix: run it in: Trainer"):
         found.fit(X, Y)
     assert found.history[-1]["batches"] == []
 
