@@ -1,8 +1,4 @@
-"""The step of Hugging Face's Trainer on the tiny model, with a bridge or without.
-
-Run as `.venv-in_transformers/bin/python benchmarks/bridges in_transformers`: a module of this
-folder that was named `transformers` would hide the framework.
-"""
+"""The step of Hugging Face's Trainer on the tiny model, with a bridge or without."""
 
 from __future__ import annotations
 
