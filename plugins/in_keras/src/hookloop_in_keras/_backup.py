@@ -11,6 +11,7 @@ from hookloop.checkpoints import pt_writer, read_pt
 from hookloop.errors import ArgumentError
 from hookloop_in_keras._keras import keras
 from hookloop_in_keras._loop import Steps
+from hookloop_in_keras._stand_in import StandIns
 
 #: States in the folder: the one of the weights there, and the one that they are about to replace.
 _KEPT = 2
@@ -86,11 +87,12 @@ class Backup:
             saved.append(path)
             return original(*args, **kwargs)
 
-        vars(model)["save_weights"] = save_weights
+        stand_ins = StandIns()
+        stand_ins.put(model, "save_weights", save_weights)
         try:
             getattr(self._keeper, hook)(*given)
         finally:
-            del vars(model)["save_weights"]
+            stand_ins.back()
         if saved:
             self._forget(saved[-1])
 
