@@ -53,11 +53,12 @@ class Backup:
         Returns:
             The state of the callbacks; a sentence if there are weights without one; else None.
         """
-        model._initial_epoch = None
+        before, model._initial_epoch = model._initial_epoch, None
         self._keeper.set_params(params)
         self._keeper.set_model(model)
         self._keeper.on_train_begin()
-        if model._initial_epoch is None:
+        if model._initial_epoch is None:  # nothing was there
+            model._initial_epoch = before
             return None
         path = self.folder / _NAME.format(Steps(model.optimizer).now())
         if path.exists():
