@@ -2,10 +2,12 @@
 #
 #   make demo    train on real data, with callbacks chosen by name
 #   make test    all tests
+#   make test-all       those that take longer too: each plugin alone, all from wheels, the site
 #   make test-bridges   those of the bridges, each in an environment with its framework
 #   make check   ruff, mypy strict, the architecture test
 #   make wheels  build every distribution into wheels/
 #   make bench-bridges  what each bridge costs beside its framework alone
+#   make docs    build the documentation as a site into build/site
 #   make bench   the step of fit beside the same loop by hand
 #   make parity  give Keras's own callbacks the sequences that ours are tested with
 
@@ -15,7 +17,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(sort $(filter-out plugins/in_%,$(patsubst %/,%,$(wildcard plugins/*/))))
 BRIDGES := $(sort $(patsubst %/,%,$(wildcard plugins/in_*/)))
-MANIFESTS := core/pyproject.toml $(wildcard plugins/*/pyproject.toml)
+EXAMPLES := $(sort $(patsubst %/,%,$(wildcard examples/plugins/*/)))
+MANIFESTS := core/pyproject.toml $(wildcard plugins/*/pyproject.toml examples/plugins/*/pyproject.toml)
 # xdist: one worker a core, each with one thread, or they wait for each other.
 export OMP_NUM_THREADS ?= 1
 # $(call environment,FOLDER) makes a virtual environment, unless there is one that has pip.
@@ -27,7 +30,7 @@ environment = $(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
 
 BRIDGE_TESTS := $(BRIDGES:plugins/%=test-%)
 
-.PHONY: venv demo test test-bridges $(BRIDGE_TESTS) bench-bridges check wheels bench parity clean
+.PHONY: venv demo test test-all test-bridges $(BRIDGE_TESTS) bench-bridges check docs wheels bench parity clean
 
 venv: $(VENV)/installed
 
@@ -40,7 +43,7 @@ $(VENV)/installed: constraints.txt requirements-dev.txt $(MANIFESTS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
-		$(foreach folder,core $(PLUGINS),-e ./$(folder))
+		$(foreach folder,core $(PLUGINS) $(EXAMPLES),-e ./$(folder))
 	$(foreach folder,$(BRIDGES),$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e ./$(folder) &&) true
 	touch $@
 
@@ -49,6 +52,16 @@ demo: venv
 
 test: venv
 	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+# Wheels once, into a folder that pip is pointed to. From them: each plugin alone in an environment
+# of its own, and all of them together, which pass the whole suite.
+LOCAL := build/local
+ALL := build/all
+
+test-all: venv
+	$(BIN)/python tests_all/environments.py $(LOCAL) $(ALL)
+	HOOKLOOP_WHEELS=$(LOCAL) $(BIN)/python -m pytest -n 2 --dist worksteal tests_all
+	$(ALL)/bin/python -m pytest -n 2 --dist worksteal
 
 # Each framework has an environment of its own, .venv-in_lightning and so on; none is in .venv.
 .venv-in_%/installed: constraints.txt constraints-bridges.txt $(MANIFESTS)
@@ -76,8 +89,14 @@ bench-bridges: $(BRIDGES:plugins/%=bench-%)
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy core/src $(foreach folder,$(PLUGINS) $(BRIDGES),$(folder)/src)
+	$(BIN)/mypy core/src $(foreach folder,$(PLUGINS) $(BRIDGES) $(EXAMPLES),$(folder)/src)
 	$(BIN)/python -m pytest -q tests/test_architecture.py
+
+# Anew each time: pages that come from code do not change when their files do.
+docs: venv
+	rm -rf build/site
+	$(BIN)/python -m sphinx -W --keep-going -n -E -q -b html -c docs . build/site
+	$(BIN)/python docs/links.py build/site
 
 wheels: venv
 	rm -rf wheels

@@ -28,13 +28,14 @@ BEYOND = (
     "trainer fitting data structures loaders evaluation objectives "
     "optimizers models checks defaults lines "
     "hosting callback_list attached passes steps "
-    "signals tables curves testing cli demo describe probe"
+    "signals tables curves testing cli demo describe probe "
+    "scaffold doctor outside versions"
 ).split()
 MODULE_LINES, FUNCTION_LINES = 300, 40
 #: What the author of a callback has to know, and how many lines of code that may have.
 AUTHORS_PART, AUTHORS_LINES = ("hookspecs", "callback", "logs", "monitor", "loop"), 600
 #: The design wished for 1,500; docs/decisions/0003 says what became of that, and why.
-CONTRACT_LINES = 2950
+CONTRACT_LINES = 3000
 #: Each with the reason why it is one.
 LONG_FUNCTIONS = {"fitting.py:Fitting._batches": "the step, line by line: a call each would cost"}
 LONG_MODULES = {"hookspecs.py": "the contract in prose"}
@@ -260,6 +261,9 @@ def plugins_have_the_same_shape(root: Path) -> Iterator[str]:
                 yield f"{plugin.name} lacks {part.name}"
         if not list((plugin / "tests").glob("test_*.py")):
             yield f"{plugin.name} has no tests"
+        kit = plugin / "tests" / "test_conformance.py"
+        if not kit.exists() and not plugin.name.startswith("in_"):
+            yield f"{plugin.name} is not held to the conformance kit"
         project = tomllib.loads((plugin / "pyproject.toml").read_text())["project"]
         if project["name"] != f"hookloop-{plugin.name.replace('_', '-')}":
             yield f"{plugin.name} is the distribution {project['name']}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib.util
 import io
 import itertools
 import re
@@ -14,14 +13,15 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
+import generate
+import plugin_pages
 import pytest
 import torch
 from frameworks import missing
 
-from hookloop import hookspecs, rng
+from hookloop import rng
 from hookloop.arguments import ADD, REMOVE
 from hookloop.callback import constructor
 from hookloop.capabilities import FEATURES
@@ -38,6 +38,7 @@ PAGES = sorted(
         *ROOT.glob("core/*.md"),
         *ROOT.glob("docs/**/*.md"),
         *ROOT.glob("plugins/*/*.md"),
+        *ROOT.glob("examples/plugins/*/*.md"),
     }
 )
 #: Blocks and pages that need a framework which is not here; make test-bridges runs them.
@@ -45,17 +46,6 @@ ELSEWHERE = missing()
 #: With this torch's random numbers begin in every process, so in that of a reader too.
 NEW_PROCESS = 67280421310721
 FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
-
-
-def _generator() -> Any:
-    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "docs" / "generate.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-generate = _generator()
 
 
 @dataclass(frozen=True)
@@ -68,8 +58,8 @@ class Block:
     warns: bool
 
 
-def blocks(page: Path) -> list[Block]:
-    """Find a page's blocks of python; a block of output belongs to the block right before it."""
+def blocks(page: Path, *, everywhere: bool = False) -> list[Block]:
+    """Find a page's blocks of python that run here; one of output belongs to the one before it."""
     text = page.read_text(encoding="utf-8")
     found = list(FENCE.finditer(text))
     output = {}
@@ -81,10 +71,11 @@ def blocks(page: Path) -> list[Block]:
             text.count("\n", 0, one.start("text")),
             one["text"],
             output.get(one.start()),
-            one["info"].split()[1:] == ["warns"],
+            "warns" in one["info"].split(),
         )
         for one in found
-        if one["info"].split()[:1] == ["python"] and not _elsewhere(page, one["info"])
+        if one["info"].split()[:1] == ["python"]
+        and (everywhere or not _elsewhere(page, one["info"]))
     ]
 
 
@@ -139,7 +130,8 @@ def test_every_block_of_output_follows_a_block_of_python(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     outputs = [one for one in FENCE.finditer(text) if one["info"].strip() == "output"]
 
-    assert len(outputs) == sum(block.output is not None for block in blocks(page))
+    found = blocks(page, everywhere=True)
+    assert len(outputs) == sum(block.output is not None for block in found)
 
 
 def test_a_block_that_prints_something_else_is_seen(folder: Path) -> None:
@@ -221,30 +213,6 @@ def test_generated_pages_are_what_the_generator_writes() -> None:
     assert stale == []
 
 
-def test_a_changed_specification_makes_the_page_of_hooks_stale() -> None:
-    """The check of hooks.md fails as soon as a docstring of hookspecs.py differs."""
-
-    @hookspecs.hookspec
-    def on_epoch_end(loop, epoch, logs):
-        """An epoch is done, and something else is said about it."""
-
-    changed = SimpleNamespace(**{**vars(hookspecs), "on_epoch_end": on_epoch_end})
-    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
-
-    assert generate.hooks_page(SimpleNamespace(**vars(hookspecs))) == page
-    assert generate.hooks_page(changed) != page
-
-
-@pytest.mark.parametrize("hook", hookspecs.names())
-def test_every_hook_has_a_section_and_a_line_in_the_map(hook: str) -> None:
-    """A hook that exists is documented, and stands in the map of the loop."""
-    page = (ROOT / "docs" / "hooks.md").read_text(encoding="utf-8")
-    the_map = page.partition("```text\n")[2].partition("```")[0]
-
-    assert f"\n## {hook}\n" in page
-    assert re.search(rf"^ *{hook}\b", the_map, re.MULTILINE)
-
-
 def _extras() -> dict[str, list[str]]:
     core = tomllib.loads((ROOT / "core" / "pyproject.toml").read_text(encoding="utf-8"))
     return core["project"]["optional-dependencies"]
@@ -275,28 +243,10 @@ def test_every_plugin_is_in_the_readme_and_in_the_extras(plugin: Any) -> None:
 
 @pytest.mark.parametrize("plugin", generate.plugins(), ids=lambda plugin: plugin.name)
 def test_the_settings_in_a_readme_are_those_of_the_constructor(plugin: Any) -> None:
-    """The table of settings of a plugin names each argument, with the default that it has.
+    """The table of settings of a plugin names each argument, with the default that it has."""
+    factory = find(plugin.name, plugin.distribution).load()
 
-    Arguments that are named after hooks need no rows: they stand in docs/hooks.md.
-    """
-    parameters = constructor(find(plugin.name, plugin.distribution).load()).parameters
-    real = {
-        name: None if one.default is one.empty else one.default
-        for name, one in parameters.items()
-        if one.kind is not one.VAR_KEYWORD and not name.startswith("on_")
-    }
-    table = re.search(
-        r"^\| setting \|.*\n\|[-|: ]+\n((?:\|.*\n)+)", plugin.notes + "\n", re.MULTILINE
-    )
-    rows = [re.split(r"(?<!\\) *\| *", row)[1:-1] for row in table[1].splitlines()]
-    written = {
-        name: ast.literal_eval(row[-1].strip("`")) if row[-1].startswith("`") else None
-        for row in rows
-        for name in re.findall(r"`(\w+)`", row[0])
-        if not name.startswith("on_")
-    }
-
-    assert written == real
+    assert plugin_pages.written(plugin.notes) == plugin_pages.real(factory)
 
 
 def first_column(page: str, heading: str) -> list[str]:

@@ -29,7 +29,7 @@ def main(framework: str) -> None:
     import torch
 
     torch.set_num_threads(1)
-    step_seconds = importlib.import_module(framework).step_seconds
+    step_seconds = importlib.import_module(f"in_{framework}").step_seconds
     alone: list[float] = []
     bridged: list[float] = []
     with tempfile.TemporaryDirectory() as folder:

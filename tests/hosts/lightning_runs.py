@@ -66,8 +66,9 @@ class Resumable:
 
     def __iter__(self) -> Iterator[Any]:
         start, self._start = self._start, 0
-        for self._next in range(start + 1, len(self._batches) + 1):
-            yield self._batches[self._next - 1]
+        for index in range(start, len(self._batches)):
+            self._next = index + 1
+            yield self._batches[index]
 
     def state_dict(self) -> dict[str, Any]:
         return {"next": self._next}

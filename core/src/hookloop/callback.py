@@ -30,6 +30,8 @@ class Callback:
         params: ``epochs``, ``steps`` (None where unknown), ``batch_size``, ``samples``,
             ``verbose``, ``metrics``, ``do_validation``.
         validation_data: As passed to the loop, or None.
+        hook_api: The hook API that the class was written for; a hookloop that does not offer it
+            refuses the class before training.
         name: Key in saved state, in errors and in ``loop.callbacks``; None for the default.
         observer: True for a class that only watches and records, and leaves model, optimizer,
             random numbers and decisions alone. If it fails, it is turned off and training goes on.
@@ -37,6 +39,11 @@ class Callback:
             zero and others on all.
         needs: Features of the loop without which this callback makes no sense.
         secret_settings: Arguments of the constructor whose values are never shown or saved.
+        changes: What its hooks may change: any of ``"model"``, ``"optimizer"``, ``"rng"``,
+            ``"logs"``. `hookloop.testing` checks that the rest is left alone.
+        per_batch: What its batch hooks may cost: ``"reads"`` from the device, ``"allocates"``
+            tensors. `hookloop.testing` checks that they do nothing else of it.
+        varies: Names in its logs and state whose values differ between equal runs, as times do.
     """
 
     loop: Loop = None  # type: ignore[assignment]
@@ -44,11 +51,15 @@ class Callback:
     params: Mapping[str, Any] = {}
     validation_data: Any = None
 
+    hook_api: int = 1
     name: str | None = None
     observer: bool = False
     ranks: Literal["zero", "all"] | None = None
     needs: ClassVar[tuple[str, ...]] = ()
     secret_settings: ClassVar[tuple[str, ...]] = ()
+    changes: ClassVar[tuple[str, ...]] = ()
+    per_batch: ClassVar[tuple[str, ...]] = ()
+    varies: ClassVar[tuple[str, ...]] = ()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Callback:
         if constructor(cls) == inspect.Signature() and (args or kwargs):

@@ -1,4 +1,4 @@
-"""The command line: ``hookloop list``, ``info NAME``, ``demo``, and the commands of plugins."""
+"""The command line: ``hookloop list``, ``info``, ``check``, ``new`` and so on, and plugins' own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ OK, DAMAGED, BROKEN = "ok", "damaged metadata", "broken"
 TOLD = {
     "list": "show which callbacks are installed",
     "info": "show what one callback does, and its settings",
+    "check": "test a callback that is installed, or the folder of a plugin, with the kit",
     "demo": "train on handwritten digits, with callbacks chosen by name",
+    "new": "write a package with a callback of your own to start from",
+    "doctor": "look for what is broken, clashes, or changes a run from outside",
 }
 
 
@@ -33,8 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; those of the process unless given.
 
     Returns:
-        The exit status: 0, 1 if ``list --check`` found something, 2 for an error of the user's,
-        130 after an interrupt, 141 if nobody reads what is printed.
+        The exit status: 0, 1 if ``list --check`` or ``check`` found something, 2 for an error of
+        the user's, 130 after an interrupt, 141 if nobody reads what is printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -77,6 +80,18 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         from hookloop import demo
 
         demo.add_options(made["demo"])
+    if "new" in words:
+        from hookloop import scaffold
+
+        scaffold.add_options(made["new"])
+    if "doctor" in words:
+        from hookloop import doctor
+
+        doctor.add_options(made["doctor"])
+    if "check" in words:
+        from hookloop.testing import command
+
+        command.add_options(made["check"])
     return parser
 
 

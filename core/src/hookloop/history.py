@@ -19,6 +19,8 @@ class BaseLogger(Callback):
         stateful_metrics: Names of metrics that are not averaged: their last value counts.
     """
 
+    changes = ("logs",)
+
     def __init__(self, stateful_metrics: Collection[str] | None = None) -> None:
         self.stateful_metrics = frozenset(stateful_metrics or ())
         self._means = Means(self.stateful_metrics)

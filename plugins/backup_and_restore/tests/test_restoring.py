@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -200,9 +201,18 @@ def test_a_state_of_another_model_is_refused(run) -> None:
 
 def test_other_settings_of_a_callback_are_refused(run) -> None:
     """A run with another patience would be another run."""
-    run.broken(2, None, "early_stopping:monitor=loss,patience=3")
+
+    class Waits(Callback):
+        def __init__(self, patience: int) -> None: ...
+
+        def state_dict(self) -> dict[str, int]:
+            return {"wait": 0}
+
+        def load_state_dict(self, state: Any) -> None: ...
+
+    run.broken(2, None, Waits(patience=3))
     with pytest.raises(StateError, match=r"patience=3; now it has patience=4.*\nfix: .*backup_dir"):
-        run("early_stopping:monitor=loss,patience=4", BackupAndRestore("backup"))
+        run(Waits(patience=4), BackupAndRestore("backup"))
 
 
 @pytest.mark.parametrize(

@@ -58,8 +58,15 @@ def test_an_epoch_says_what_is_of_validation(logged: str, name: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "number"),
-    [(1, True), (0.5, True), (tensor(1.0), True), (True, False), (tensor([1.0]), False), ("", False)],
-)  # fmt: skip
+    [
+        (1, True),
+        (0.5, True),
+        (tensor(1.0), True),
+        (True, False),
+        (tensor([1.0]), False),
+        ("", False),
+    ],
+)
 def test_numbers_are_logged_and_nothing_else(value: object, number: bool) -> None:
     """Of what a step returns, tensors with samples are no logs."""
     assert is_number(value) is number

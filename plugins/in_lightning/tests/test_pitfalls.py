@@ -301,5 +301,3 @@ def test_lightnings_own_stop_is_a_stop_of_the_run() -> None:
 
     assert callback.history.outcome == "stopped"
     assert callback.history.stop_reason == "trainer.should_stop was set"
-
-

@@ -129,6 +129,7 @@ class BackupAndRestore(Callback):
             self._saving = self._held = None
             if self._lock is not None:
                 self._lock.release(delete=over)
+                self._lock = None
 
     # -- restoring ---------------------------------------------------------------------------------
 

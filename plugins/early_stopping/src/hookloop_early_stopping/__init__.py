@@ -45,6 +45,8 @@ class EarlyStopping(Callback):
         SettingError: For a setting that makes no sense.
     """
 
+    changes = ("model",)
+
     def __init__(
         self,
         monitor: str = "val_loss",

@@ -101,6 +101,7 @@ class Attached:
         self._training: Training | None = None
         self._saved: Mapping[str, Any] | None = None
         self._error: BaseException | None = None
+        self._watch: Any = None
         self._paused = self._told_late = self._testing = False
         self._listen()
 
@@ -167,8 +168,6 @@ class Attached:
         handlers = {
             Events.STARTED: self._started,
             Events.EPOCH_STARTED: self._epoch_started,
-            Events.ITERATION_STARTED: self._iteration_started,
-            Events.ITERATION_COMPLETED: self._iteration_completed,
             Events.EPOCH_COMPLETED: self._epoch_completed,
             Events.TERMINATE: self._terminated,
             Events.INTERRUPT: self._interrupted,
@@ -180,6 +179,8 @@ class Attached:
             Events.ITERATION_COMPLETED: self._test_batch_completed,
             Events.COMPLETED: self._test_completed,
         }
+        trainer.add_event_handler(Events.ITERATION_STARTED, self._iteration_started)
+        trainer.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed)
         for engine, its in ((trainer, handlers), (evaluator, tests)):
             for event, handler in its.items() if engine is not None else ():
                 engine.add_event_handler(event, self._noting, handler)
@@ -199,7 +200,6 @@ class Attached:
     def _guarded(self, *args: Any, **kwargs: Any) -> Any:
         """Run the trainer, and end the run of the callbacks however that ends."""
         self._error, self._paused = None, False
-        watch = self._loss_fn and self._loss_fn.register_forward_hook(self._see_loss)
         try:
             result = self._inner(*args, **kwargs)
             if self._error is not None:  # a handler of EXCEPTION_RAISED has swallowed it
@@ -209,8 +209,7 @@ class Attached:
                 self._training.run.fail(error)
             raise
         finally:
-            if watch:
-                watch.remove()
+            self._unwatch()
         if self.running and not self._paused:
             self._left()
         return result
@@ -222,9 +221,10 @@ class Attached:
             self._now.loop.stop(reason, failed=True)
         self._completed()
 
-    def _see_loss(self, module: Any, inputs: Any, loss: Any) -> None:
-        if self.running:
-            self._now.see_loss(loss)
+    def _unwatch(self) -> None:
+        if self._watch is not None and not self._paused:
+            self._watch.remove()
+            self._watch = None
 
     @property
     def _now(self) -> Training:
@@ -242,6 +242,8 @@ class Attached:
         self.bridge.load_state_dict(saved or {})
         training = self._training = Training(self.bridge, trainer, note=self._note, **self._about)
         loop = training.loop
+        if self._loss_fn is not None and training.watches:
+            self._watch = self._loss_fn.register_forward_hook(training.see_loss)
         if saved is None and trainer.state.epoch:
             loop.message(
                 f"The trainer goes on after epoch {trainer.state.epoch} without a state of the "
@@ -271,11 +273,12 @@ class Attached:
             if self._now.loop.stop_training:
                 self.trainer.terminate()  # no batch of it; COMPLETED ends it
 
-    def _iteration_started(self) -> None:
-        if self.running:
-            self._now.begin_batch()
+    def _iteration_started(self, engine: Any) -> None:
+        training = self._training
+        if training is not None and not training.run.over:
+            training.begin_batch()
 
-    def _iteration_completed(self) -> None:
+    def _iteration_completed(self, engine: Any) -> None:
         training = self._training
         if training is None or training.run.over:
             return

@@ -24,7 +24,7 @@ class Training:
     Args:
         bridge: Carries the callbacks.
         trainer: The engine.
-        note: Told of an exception in an optimizer's step, which Ignite may swallow.
+        note: Told of an exception in a batch, which Ignite may swallow.
         loss_transform: As for `attach`.
         schedulers: As for `attach`.
         model: As for `attach`.
@@ -34,6 +34,7 @@ class Training:
     Attributes:
         next: Indices of the epoch and of the batch that come next.
         open: Whether an epoch is open.
+        watches: Whether anybody wants to see gradients and loss before a step.
     """
 
     def __init__(
@@ -63,9 +64,12 @@ class Training:
             prepare=self._prepare,
             params=_numbers.known(trainer.state, validates=validates),
         )
-        if self.run.driver.registry.dispatch("on_before_optimizer_step") is not None:
-            for optimizer in optimizers:
-                self.run.before_step(optimizer, self._step_begins)
+        dispatch = self.run.driver.registry.dispatch
+        self._begin = dispatch("on_train_batch_begin")
+        self._saves = dispatch("on_batch_checkpoint") is not None
+        self.watches = dispatch("on_before_optimizer_step") is not None
+        for optimizer in optimizers if self.watches else ():
+            self.run.before_step(optimizer, self._step_begins)
         if self.loop.resumed:
             self.next = self.loop.start
 
@@ -92,25 +96,49 @@ class Training:
     # -- batches -----------------------------------------------------------------------------------
 
     def begin_batch(self) -> None:
-        loop = self.loop
+        loop, index = self.loop, self.next[1]
         loop.inputs, loop.targets = _numbers.apart(self.trainer.state.batch)
+        loop.loss = None
         self._logs = Logs(_numbers.size(loop.inputs))
         self._step, self.in_batch = loop.step, True
-        self.run.act(self.run.driver.batch_begin, self.next[1], self._logs)
+        if self._begin is None:  # batch_begin would do no more than this
+            loop.batch, loop.logs = index, self._logs
+        else:
+            self._act(self.run.driver.batch_begin, index, self._logs)
 
     def end_batch(self) -> None:
         """End a batch with what the trainer's function returned for it."""
         loop, logs, index = self.loop, self._logs, self.next[1]
-        loop.outputs = self.trainer.state.output
-        found = _numbers.reported(loop.outputs, self._transform)
-        if "loss" in found:
-            loop.loss = found["loss"]
-        elif not self._told:
-            self._say_no_loss()
-        logs.update(found)
+        output = loop.outputs = self.trainer.state.output
+        if type(output) is float and self._transform is None:
+            logs["loss"] = output
+        else:
+            self._take(output)
         self.in_batch, self.next = False, (self.next[0], index + 1)
-        closed = loop.step > self._step or loop.stop_training or not loop.optimizers
-        self.run.act(self.run.driver.batch_end, index, logs, checkpoint=closed)
+        saves = self._saves and self._is_closed()
+        self._act(self.run.driver.batch_end, index, logs, checkpoint=saves)
+
+    def _is_closed(self) -> bool:
+        """Tell whether no window of accumulation is open: the batch had a step, or is the last."""
+        loop = self.loop
+        return loop.step > self._step or loop.stop_training or not loop.optimizers
+
+    def _take(self, output: Any) -> None:
+        """Find the numbers of the batch in what is more than a number."""
+        found = _numbers.reported(output, self._transform)
+        self._logs.update(found)
+        if hasattr(found.get("loss"), "detach"):
+            self.loop.loss = found["loss"]
+        if "loss" not in found and not self._told:
+            self._say_no_loss()
+
+    def _act(self, act: Callable[..., Any], *arguments: Any, **settings: Any) -> None:
+        """Fire hooks of a batch; Ignite may swallow what they raise."""
+        try:
+            self.run.act(act, *arguments, **settings)
+        except BaseException as error:
+            self._note(error)
+            raise
 
     def leave_batch(self) -> None:
         """End the batch that the trainer was made to leave, if there is one."""
@@ -127,7 +155,7 @@ class Training:
 
     # -- the optimizer's step ----------------------------------------------------------------------
 
-    def see_loss(self, loss: Any) -> None:
+    def see_loss(self, module: Any, inputs: Any, loss: Any) -> None:
         """Note the loss as soon as it is computed: the trainer tells it only after the step."""
         if self.in_batch and loss.requires_grad:
             self.loop.loss = self._logs["loss"] = loss
@@ -135,12 +163,8 @@ class Training:
     def _step_begins(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         if len(args) > 1 or kwargs.get("closure") is not None:
             self._say_closure()
-            return
-        try:
-            self.run.fire_before_step(optimizer, self._logs)
-        except BaseException as error:
-            self._note(error)
-            raise
+        else:
+            self._act(self.run.fire_before_step, optimizer, self._logs)
 
     def _say_closure(self) -> None:
         if not self._told_closure:

@@ -73,6 +73,9 @@ class Session:
                 "do_validation": valid is not None,
             },
         )
+        dispatch = self.run.driver.registry.dispatch
+        self._begin = dispatch("on_train_batch_begin")
+        self._saves = dispatch("on_batch_checkpoint") is not None
         self._watch_steps()
 
     def _prepare(self, loop: SkorchLoop) -> None:
@@ -120,10 +123,14 @@ class Session:
         """Begin a batch; the first one of validation begins validation, which has no other sign."""
         loop, driver = self.loop, self.run.driver
         loop.inputs, loop.targets = unpack_data(data)
+        loop.loss = None
         logs = self._logs = Logs({"size": _numbers.size(loop.inputs)})
         if training:
             self._step = loop.step
-            self.run.act(driver.batch_begin, self._batch, logs)
+            if self._begin is None:  # batch_begin would do no more than this
+                loop.batch, loop.logs = self._batch, logs
+            else:
+                self.run.act(driver.batch_begin, self._batch, logs)
             return
         if not self._testing:
             if loop.failed:
@@ -136,14 +143,14 @@ class Session:
     def end_batch(self, loss: Any, outputs: Any, *, training: bool) -> None:
         """End a batch with its own loss, and the scores that callbacks of skorch gave it."""
         loop, driver, logs = self.loop, self.run.driver, self._logs
-        loop.loss, loop.outputs = loss, outputs
-        if loss is not None:
-            logs["loss"] = loss
+        loop.outputs = outputs
+        if loss is not None and loss is not loop.loss:  # or it is there since the step
+            loop.loss = logs["loss"] = loss
         if self._scores:
             logs.update(_numbers.scores(self.net.history[-1, "batches", -1]))
         if training:
-            closed = loop.step > self._step or loop.stop_training
-            self.run.act(driver.batch_end, self._batch, logs, checkpoint=closed)
+            saves = self._saves and (loop.step > self._step or loop.stop_training)
+            self.run.act(driver.batch_end, self._batch, logs, checkpoint=saves)
         else:
             self._means.add(logs)
             self.run.act(driver.test_batch_end, self._batch, logs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from hookloop import Callback
@@ -42,7 +42,22 @@ class LambdaCallback(Callback):
             that the hook does not have, or if both spellings of one hook are given.
     """
 
+    # Whatever its functions do.
+    changes = ("model", "optimizer", "rng", "logs")
+    per_batch = ("reads", "allocates")
+
     def __init__(self, **hooks: Callable[..., Any] | None) -> None:
+        self._bind(hooks)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what `_bind` makes: it is pickled if the functions can be."""
+        return {name: one for name, one in super().__getstate__().items() if name not in _HOOKS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._bind(state["_settings"])
+
+    def _bind(self, hooks: Mapping[str, Callable[..., Any] | None]) -> None:
         for name, function in hooks.items():
             if name not in _HOOKS:
                 message = f"lambda_callback: {name} is no hook.{did_you_mean(name, _HOOKS)}"

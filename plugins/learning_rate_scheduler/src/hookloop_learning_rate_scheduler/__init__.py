@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar, Literal
-
-from torch.optim.lr_scheduler import LRScheduler
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hookloop import Callback
 from hookloop.errors import CapabilityError, SettingError
 from hookloop_learning_rate_scheduler._function import makes_scheduler, rate_of, takes_rate
-from hookloop_learning_rate_scheduler._stepper import Stepper
+
+if TYPE_CHECKING:
+    from torch.optim.lr_scheduler import LRScheduler
+
+    from hookloop_learning_rate_scheduler._stepper import Stepper
 
 __all__ = ["LearningRateScheduler"]
 __version__ = "0.1.0"
@@ -36,6 +38,7 @@ class LearningRateScheduler(Callback):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("set_lr",)
+    changes: ClassVar[tuple[str, ...]] = ("optimizer", "logs")
 
     def __init__(
         self,
@@ -54,7 +57,9 @@ class LearningRateScheduler(Callback):
         self.monitor = monitor
         self._stepper: Stepper | None = None
         self._takes_rate = False
-        if isinstance(schedule, str | LRScheduler) or makes_scheduler(schedule):
+        if not callable(schedule) or makes_scheduler(schedule):
+            from hookloop_learning_rate_scheduler._stepper import Stepper  # imports torch
+
             self._stepper = Stepper(schedule, on, monitor)
         elif monitor is not None:
             message = f"{_WHO}: monitor={monitor!r}, but a function takes no metric."
@@ -169,6 +174,8 @@ class LearningRateScheduler(Callback):
 
 
 def _refuse_others(schedule: object) -> None:
+    from torch.optim.lr_scheduler import LRScheduler  # here, so that help need not wait for it
+
     if not (isinstance(schedule, str | LRScheduler) or callable(schedule)):
         message = f"{_WHO}: schedule={schedule!r} is a {type(schedule).__name__}."
         raise SettingError(message, fix='pass a function of the epoch, or "cosine:T_max=10"')

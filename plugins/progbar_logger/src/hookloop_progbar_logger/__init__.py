@@ -40,6 +40,7 @@ class ProgbarLogger(Callback):
     """
 
     observer = True
+    per_batch = ("reads",)
     clock = staticmethod(time.monotonic)
 
     def __init__(

@@ -43,6 +43,7 @@ class ReduceLROnPlateau(Callback):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("set_lr",)
+    changes: ClassVar[tuple[str, ...]] = ("optimizer", "logs")
 
     def __init__(
         self,

@@ -51,6 +51,7 @@ class RemoteMonitor(Callback):
 
     observer = True
     secret_settings: ClassVar[tuple[str, ...]] = ("root", "path", "headers")
+    varies: ClassVar[tuple[str, ...]] = ("run",)
 
     def __init__(
         self,
@@ -148,6 +149,10 @@ class RemoteMonitor(Callback):
 
     def _warn(self, messages: list[str]) -> None:
         for message in messages:
+            if "\nfix: " not in message:
+                message += (
+                    "\nfix: look at the server behind root= and path=, and at the folder spool="
+                )
             warnings.warn(f"{self.loop.name_of(self)}: {message}", RuntimeWarning, stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from hookloop import Callback, hookimpl
 from hookloop.errors import CapabilityError, SettingError
-from hookloop_swap_ema_weights._averages import Averages
 
 if TYPE_CHECKING:
     from torch import nn
 
     from hookloop import Loop
+    from hookloop_swap_ema_weights._averages import Averages
 
 __all__ = ["SwapEMAWeights"]
 __version__ = "0.1.0"
@@ -44,6 +44,9 @@ class SwapEMAWeights(Callback):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("batch_hooks",)
+    changes: ClassVar[tuple[str, ...]] = ("model",)
+    # What torch's AveragedModel reads is its own count, which is on the CPU.
+    per_batch: ClassVar[tuple[str, ...]] = ("reads", "allocates")
 
     def __init__(
         self,
@@ -189,6 +192,8 @@ class SwapEMAWeights(Callback):
         self.averages.update()
 
     def _new_averages(self, model: nn.Module) -> Averages:
+        from hookloop_swap_ema_weights._averages import Averages  # imports torch
+
         return Averages(model, decay=self.decay, use_buffers=self.use_buffers)
 
     def _show(self, averages: bool) -> None:
@@ -205,6 +210,10 @@ class SwapEMAWeights(Callback):
             yield
         finally:
             self._show(before)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the averages behind with the run: they belong to its model."""
+        return {**super().__getstate__(), "averages": None, "swapped": False, "_run": None}
 
     # -- state -------------------------------------------------------------------------------
 

@@ -55,6 +55,8 @@ class TensorBoard(Callback):
     """
 
     observer = True
+    per_batch = ("reads", "allocates")
+    varies = ("files",)
 
     def __init__(
         self,

@@ -35,6 +35,7 @@ class TerminateOnNaN(Callback):
     """
 
     needs: ClassVar[tuple[str, ...]] = ("stop",)
+    per_batch: ClassVar[tuple[str, ...]] = ("reads",)
 
     def __init__(self, raise_error: bool = False, *, metrics: str | Sequence[str] = ()) -> None:
         names = [metrics] if isinstance(metrics, str) else list(metrics)

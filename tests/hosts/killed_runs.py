@@ -1,8 +1,8 @@
-"""Runs that are killed and started again, each in a process of its own: `python runs.py SCENARIOS`.
+"""Runs that are killed and started again, each in a process of its own.
 
-The processes are forks of this one, so that torch is imported once. Each scenario is a list of
-ends: where the first process ends, where the second, and so on; one more runs to the end. Prints
-what came out of each, as JSON.
+`python killed_runs.py FOLDER SCENARIOS`: the processes are forks of this one, so that torch is
+imported once. Each scenario is a list of ends: where the first process ends, where the second, and
+so on; one more runs to the end. Prints what came out of each, as JSON.
 """
 
 from __future__ import annotations

@@ -1,0 +1,208 @@
+"""Every check of the kit fails on its own fault, on no other, and says what it could not check.
+
+Each fault is planted into a package that passes every check, and that is not installed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from hookloop.testing.folder import offered
+from hookloop.testing.hosts import HOSTS
+from hookloop.testing.kit import Kit, checks
+from hookloop.testing.subject import Subject
+
+SOUND = '''
+"""loss_probe: an observer that keeps every promise."""
+from typing import Literal
+
+from hookloop import Callback
+from hookloop.errors import SettingError
+{top}
+
+class LossProbe(Callback):
+    observer = True
+    shared = 0
+
+    def __init__(self, way: Literal["up", "down"] = "up", scale: float = 1.0{setting}) -> None:
+        if way not in ("up", "down") or not scale > 0:
+            raise SettingError(f"way={{way}}, scale={{scale}} make no sense.", fix="up, and 1.0")
+        self.way = way
+        self.scale = scale
+        self.count = self.unsaved = 0
+        {made}
+
+    def on_train_begin(self, logs=None):
+        {reset}
+        {train_begin}
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.count += 1
+        {batch_end}
+
+    def on_epoch_end(self, epoch, logs=None):
+        {epoch_end}
+
+    def on_predict_end(self, logs=None):
+        {predict_end}
+
+    def on_train_end(self, logs=None):
+        {train_end}
+
+    def {hook}(self, logs=None):
+        pass
+
+    def state_dict(self):
+        return {{"count": self.count}}
+
+    def load_state_dict(self, state):
+        self.count = state["count"]
+        {restored}
+'''
+PROJECT = """
+[project]
+name = "hookloop-loss-probe"
+version = "0.1.0"
+readme = "README.md"
+
+[project.entry-points."hookloop.callbacks"]
+{name} = "hookloop_loss_probe:LossProbe"
+"""
+README = """
+```python
+import hookloop
+
+print(hookloop.load("{name}").scale)
+```
+
+```output
+{printed}
+```
+"""
+DEFAULTS = {
+    "name": "loss_probe",
+    "printed": "1.0",
+    "top": "",
+    "setting": "",
+    "made": "pass",
+    "reset": "self.count = self.unsaved = 0",
+    "train_begin": "pass",
+    "batch_end": "pass",
+    "epoch_end": "pass",
+    "predict_end": "pass",
+    "train_end": "pass",
+    "hook": "on_test_begin",
+    "restored": "pass",
+}
+#: For each check a package that breaks its promise, and no other.
+FAULTS: dict[str, dict[str, str]] = {
+    "discoverable": {"name": "LossProbe"},
+    "imports_lightly": {"top": "import PIL.Image"},
+    "imports_without_effects": {"top": "print('thank you for using loss_probe')"},
+    "can_be_made": {"made": "raise ValueError('never')"},
+    "constructor_validates": {"setting": ", **anything: object"},
+    "hooks_are_valid": {"hook": "on_test_begins"},
+    "keeps_settings": {"epoch_end": "self.scale *= 2"},
+    "pickles": {"top": "import threading", "made": "self.lock = threading.Lock()"},
+    **{
+        "runs_in_" + re.sub("(?<=[a-z])(?=[A-Z])", "_", host).lower(): {
+            "train_begin": f"if self.loop.host == {host!r}: raise RuntimeError('not here')"
+        }
+        for host in HOSTS
+    },
+    "is_deterministic": {"top": "import time", "batch_end": "self.count += time.perf_counter()"},
+    "runs_twice": {"reset": "pass"},
+    "runs_beside_another": {
+        "train_begin": "type(self).shared = 0",
+        "batch_end": "type(self).shared += 1; self.count = self.shared",
+        "restored": "type(self).shared = self.count",
+    },
+    "zero_batches": {"epoch_end": "logs['loss'] / self.count"},
+    "one_batch": {"batch_end": "batch / ((self.params['steps'] or 2) - 1)"},
+    "no_validation": {"epoch_end": "'loss' in logs and logs['val_loss']"},
+    "nan_metrics": {"epoch_end": "int(logs.get('loss', 0))"},
+    "closes_everything": {
+        "top": "import os",
+        "train_begin": "self.descriptor = os.open(os.devnull, os.O_RDONLY)",
+    },
+    "closes_after_an_exception": {
+        "top": "import os",
+        "train_begin": "self.descriptor = os.open(os.devnull, os.O_RDONLY)",
+        "train_end": "if self.loop.outcome == 'finished': os.close(self.descriptor)",
+    },
+    "state_round_trips": {"restored": "state.clear()"},
+    "resumes_exactly": {
+        "epoch_end": "self.unsaved += 1",
+        "train_end": "self.count += self.unsaved",
+    },
+    "leaves_the_model_alone": {"train_end": "self.model[0].bias.data.add_(1)"},
+    "leaves_the_optimizer_alone": {"train_end": "self.loop.set_lr(0.5)"},
+    "leaves_random_numbers_alone": {"top": "import random", "epoch_end": "random.random()"},
+    "leaves_logs_alone": {"epoch_end": "logs['probe'] = 1.0"},
+    "observer_keeps_its_promise": {"epoch_end": "epoch == 1 and self.loop.stop('enough')"},
+    "batch_hooks_read_nothing": {"batch_end": "logs['loss']"},
+    "batch_hooks_allocate_nothing": {"batch_end": "self.model[0].weight.detach().clone()"},
+    "readme_examples_run": {"printed": "2.0"},
+}
+
+
+@dataclass
+class Planted:
+    """A package with a fault, in a folder."""
+
+    folder: Path
+
+    def write(self, **parts: str) -> Path:
+        parts = {**DEFAULTS, **parts}
+        package = self.folder / "src" / "hookloop_loss_probe"
+        package.mkdir(parents=True)
+        (package / "__init__.py").write_text(SOUND.format(**parts))
+        (self.folder / "pyproject.toml").write_text(PROJECT.format(**parts))
+        (self.folder / "README.md").write_text(README.format(**parts))
+        return self.folder
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Planted:
+    return Planted(tmp_path / "loss_probe")
+
+
+def statuses(folder: Path) -> dict[str, str]:
+    """Make every check; give those that did not pass."""
+    with offered(folder) as names:
+        results = list(Kit(Subject(names[0])).results())
+    return {one.name: one.status for one in results if one.status != "passed"}
+
+
+def relying_on(name: str) -> set[str]:
+    """The checks that cannot be made while one fails, by way of others too."""
+    found = {one.name for one in checks() if name in one.after}
+    return found.union(*(relying_on(one) for one in found))
+
+
+def test_the_sound_package_passes_every_check(planted: Planted) -> None:
+    """All of them are asked of it, so that none is left out below."""
+    folder = planted.write()
+    with offered(folder):
+        kit = Kit(Subject("loss_probe"))
+        assert [one.name for one in kit.applicable()] == [one.name for one in checks()]
+        assert [one.message for one in kit.results() if one.status != "passed"] == []
+        assert kit.summary() == f"{len(checks())} checks of loss_probe: {len(checks())} passed"
+
+
+def test_every_check_has_a_fault() -> None:
+    """A check that is added needs one too."""
+    assert [one.name for one in checks() if one.name not in FAULTS] == []
+    assert set(FAULTS) <= {one.name for one in checks()}
+
+
+@pytest.mark.parametrize("check", FAULTS)
+def test_a_check_fails_on_its_own_fault(check: str, planted: Planted) -> None:
+    """What relies on it is blocked, never passed; everything else passes."""
+    found = statuses(planted.write(**FAULTS[check]))
+    blocked = dict.fromkeys(relying_on(check), "blocked")
+    assert found == {check: "failed", **blocked}
