@@ -73,7 +73,7 @@ test-all: venv
 		$(foreach folder,core $(PLUGINS),-e ./$(folder))
 	touch $@
 
-test-in_%: .venv-in_%/installed
+$(BRIDGE_TESTS): test-in_%: .venv-in_%/installed
 	KERAS_BACKEND=torch .venv-in_$*/bin/python -m pytest plugins/in_$*
 	KERAS_BACKEND=torch .venv-in_$*/bin/python -m pytest -q tests/test_docs.py \
 		-k "code_of_a_page and (in_$* or bridges)"
