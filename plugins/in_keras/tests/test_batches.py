@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import keras
@@ -262,8 +263,12 @@ def test_a_model_with_a_train_step_of_its_own_has_batch_losses(kind: Any) -> Non
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:torch")  # of its compiler
-def test_a_compiled_step_changes_nothing_about_the_losses() -> None:
-    """jit_compile=True: the hooks stand around the compiled function."""
+def test_a_compiled_step_changes_nothing_about_the_losses(monkeypatch: Any) -> None:
+    """jit_compile=True: what is caught is caught by torch's compiler, too.
+
+    Which traces the step, and then runs it as it is: no C++ compiler is needed here.
+    """
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
     model, losses = made(jit_compile=True), Losses()
     model.fit(X, Y, batch_size=10, epochs=2, verbose=0, callbacks=[HookloopCallback([losses])])
     assert losses.found == pytest.approx(losses.wanted, rel=1e-5)
@@ -308,3 +313,78 @@ def test_params_tell_what_fit_was_given() -> None:
         "metrics": ["loss", "mae"],
         "do_validation": True,
     }
+
+
+def test_two_bridges_and_an_evaluation_in_between_see_each_batch() -> None:
+    """However long: neither loses its batches to the other, and the model is as it was."""
+
+    class Evaluates(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            self.model.evaluate(X, Y, verbose=0, callbacks=[HookloopCallback([Note()])])
+
+    model, notes = made(metrics=["mae"]), [Note(), Note()]
+    bridges = [HookloopCallback([note]) for note in notes]
+    model.fit(X, Y, batch_size=1, epochs=30, verbose=0, callbacks=[*bridges, Evaluates()])
+    for note in notes:
+        assert len(note.of("end")) == 600
+        assert [logs["loss"] for logs in note.of("end")] == pytest.approx(note.losses, rel=1e-4)
+        assert sorted(note.of("end")[-1]) == ["loss", "mae", "size"]
+    assert not hasattr(model.train_function, "__wrapped__")
+    assert "compute_loss" not in vars(model)
+    assert "assign_add" not in vars(model.metrics[0].total)
+
+
+def test_outputs_and_metrics_of_several_heads_have_the_names_of_keras() -> None:
+    """Each head's loss and metrics of a batch, under the names of the epoch's logs."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.layers.Input((4,))
+    heads = {name: keras.layers.Dense(1, name=name)(inputs) for name in ("p", "q")}
+    model, note = keras.Model(inputs, heads), Names()
+    losses: Any = {"p": "mse", "q": "mae"}
+    model.compile("sgd", loss=losses, metrics={"p": ["mae"]}, weighted_metrics={"p": ["mae"]})
+    model.fit(X, {"p": Y, "q": Y}, verbose=0, callbacks=[HookloopCallback([note])])
+    assert note.batch == note.epoch == note.known
+    assert note.known == ["loss", "p_loss", "p_mae", "p_weighted_mae", "q_loss"]
+
+
+class Names(Callback):
+    def on_train_begin(self) -> None:
+        self.known = sorted(self.params["metrics"])
+
+    def on_train_batch_end(self, logs: Any) -> None:
+        self.batch = sorted(set(logs) - {"size"})
+
+    def on_epoch_end(self, logs: Any) -> None:
+        self.epoch = sorted(logs)
+
+
+def test_a_scaled_loss_is_reported_unscaled() -> None:
+    """With LossScaleOptimizer, of mixed precision; its steps are those of the one inside."""
+    model = made(keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.05)))
+    note = Note()
+    model.fit(X, Y, batch_size=8, verbose=0, callbacks=[HookloopCallback([note])])
+    assert [logs["loss"] for logs in note.of("end")] == pytest.approx(note.losses, rel=1e-6)
+    assert note.steps == [1, 2, 3]
+
+
+def test_batches_of_a_loader_of_torch_are_seen() -> None:
+    """And an unknown number of samples stays unknown."""
+    data = torch.utils.data.TensorDataset(torch.tensor(X), torch.tensor(Y))
+    loader: Any = torch.utils.data.DataLoader(data, 8)
+    model, note = made(), Note()
+    model.fit(loader, shuffle=False, verbose=0, callbacks=[HookloopCallback([note])])
+    assert [logs["size"] for logs in note.of("end")] == [8, 8, 4]
+    assert note.params["samples"] is None
+
+
+def test_what_is_added_at_the_end_of_validation_arrives_in_the_epoch() -> None:
+    """As val_<key>."""
+
+    class Adds(Callback):
+        def on_test_end(self, logs: Any) -> None:
+            logs["extra"] = 2.0
+
+    model, bridge = made(), HookloopCallback([Adds()])
+    model.fit(X, Y, validation_data=(X, Y), verbose=0, callbacks=[bridge])
+    assert bridge.history is not None
+    assert bridge.history.history["val_extra"] == [2.0]

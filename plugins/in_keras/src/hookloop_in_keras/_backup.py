@@ -11,6 +11,7 @@ from hookloop.checkpoints import pt_writer, read_pt
 from hookloop.errors import ArgumentError
 from hookloop_in_keras._keras import keras
 from hookloop_in_keras._loop import Steps
+from hookloop_in_keras._stand_in import StandIns
 
 #: States in the folder: the one of the weights there, and the one that they are about to replace.
 _KEPT = 2
@@ -52,11 +53,12 @@ class Backup:
         Returns:
             The state of the callbacks; a sentence if there are weights without one; else None.
         """
-        model._initial_epoch = None
+        before, model._initial_epoch = model._initial_epoch, None
         self._keeper.set_params(params)
         self._keeper.set_model(model)
         self._keeper.on_train_begin()
-        if model._initial_epoch is None:
+        if model._initial_epoch is None:  # nothing was there
+            model._initial_epoch = before
             return None
         path = self.folder / _NAME.format(Steps(model.optimizer).now())
         if path.exists():
@@ -86,11 +88,12 @@ class Backup:
             saved.append(path)
             return original(*args, **kwargs)
 
-        vars(model)["save_weights"] = save_weights
+        stand_ins = StandIns()
+        stand_ins.put(model, "save_weights", save_weights)
         try:
             getattr(self._keeper, hook)(*given)
         finally:
-            del vars(model)["save_weights"]
+            stand_ins.back()
         if saved:
             self._forget(saved[-1])
 

@@ -7,6 +7,7 @@ and overriding their end makes Keras read every number from the device. So the m
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from hookloop import Logs
 from hookloop.hosting import Run
 from hookloop_in_keras._catch import Catch
 from hookloop_in_keras._keras import keras
+from hookloop_in_keras._stand_in import StandIns
 
 Function = Callable[[Any], Any]
 
@@ -37,7 +39,8 @@ class Batches:
         self._model = model
         self.catch = Catch(model)
         self._announced: int | None = None
-        self._wrapped: dict[str, tuple[Function, Function]] = {}
+        self._stand_ins = StandIns()
+        self._wrappers: dict[str, Function] = {}
 
     def announce(self, kind: str, batch: int) -> None:
         """Say that the next call of a function is a batch of the run, and no one else's.
@@ -48,14 +51,14 @@ class Batches:
         """
         name = f"{kind}_function"
         function = vars(self._model)[name]
-        if name not in self._wrapped or self._wrapped[name][1] is not function:
+        if not _holds(function, self._wrappers.get(name)):  # also if it was made anew since
             act = {"train": self._train, "test": self._test, "predict": self._predict}[kind]
-            wrapper = self._around(function, act)  # also if it was made anew since
-            self._wrapped[name] = (function, wrapper)
-            vars(self._model)[name] = wrapper
+            self._wrappers[name] = wrapper = self._around(function, act)
+            self._stand_ins.put(self._model, name, wrapper)
         self._announced = batch
 
     def _around(self, function: Function, act: Callable[[int, Any, Function], Any]) -> Function:
+        @functools.wraps(function)
         def wrapper(data: Any) -> Any:
             batch, self._announced = self._announced, None
             return function(data) if batch is None else act(batch, data, function)
@@ -114,11 +117,17 @@ class Batches:
 
     def close(self) -> None:
         """Give the model its functions back."""
+        self._stand_ins.back()
         self.catch.close()
-        for name, (function, wrapper) in self._wrapped.items():
-            if vars(self._model).get(name) is wrapper:
-                vars(self._model)[name] = function
-        self._wrapped.clear()
+
+
+def _holds(function: Any, wrapper: Any) -> bool:
+    """Tell whether a wrapper is around a function still; another bridge's may be around it."""
+    while function is not None:
+        if function is wrapper:
+            return True
+        function = getattr(function, "__wrapped__", None)
+    return False
 
 
 def _first(x: Any) -> Any:

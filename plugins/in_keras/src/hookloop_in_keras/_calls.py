@@ -97,7 +97,7 @@ def _watched(method: str, original: Callable[..., Any]) -> Callable[..., Any]:
             raise
         finally:
             calls.remove(one)
-            for runner in one.runners:
+            for runner in reversed(one.runners):  # who came last has wrapped the others
                 runner.leave()
 
     call.__dict__["__hookloop__"] = True

@@ -8,6 +8,7 @@ import torch
 
 from hookloop import Logs
 from hookloop_in_keras._keras import keras
+from hookloop_in_keras._stand_in import StandIns
 
 Cell = list[Any]
 
@@ -32,7 +33,7 @@ class Catch:
         self.outputs: Any = None
         self._loss: Any = None
         self._means: dict[str, tuple[Cell, Cell]] = {}
-        self._caught: list[Any] = []
+        self._stand_ins = StandIns()
         kind = type(model)
         self.own_step = all(
             getattr(kind, name) is getattr(keras.Model, name)
@@ -54,8 +55,7 @@ class Catch:
             self.outputs = kwargs["y_pred"] if "y_pred" in kwargs else (*args, None, None, None)[2]
             return loss
 
-        # Past Keras's own __setattr__, which looks for layers in what it is given.
-        vars(self._model)["compute_loss"] = compute_loss
+        self._stand_ins.put(self._model, "compute_loss", compute_loss)
 
     def _watch_mean(self, name: str, metric: Any) -> None:
         kind = type(metric)
@@ -66,8 +66,7 @@ class Catch:
             return
         cells: tuple[Cell, Cell] = ([], [])
         for variable, cell in zip((metric.total, metric.count), cells, strict=True):
-            vars(variable)["assign_add"] = _noting(variable.assign_add, cell)
-            self._caught.append(variable)
+            self._stand_ins.put(variable, "assign_add", _noting(variable.assign_add, cell))
         self._means[name] = cells
 
     def clear(self) -> None:
@@ -103,10 +102,7 @@ class Catch:
     def close(self) -> None:
         """Give the model back as it was."""
         self.clear()
-        vars(self._model).pop("compute_loss", None)
-        for variable in self._caught:
-            vars(variable).pop("assign_add", None)
-        self._caught.clear()
+        self._stand_ins.back()
 
 
 def _noting(assign_add: Any, cell: Cell) -> Any:
