@@ -17,7 +17,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(sort $(filter-out plugins/in_%,$(patsubst %/,%,$(wildcard plugins/*/))))
 BRIDGES := $(sort $(patsubst %/,%,$(wildcard plugins/in_*/)))
-MANIFESTS := core/pyproject.toml $(wildcard plugins/*/pyproject.toml)
+EXAMPLES := $(sort $(patsubst %/,%,$(wildcard examples/plugins/*/)))
+MANIFESTS := core/pyproject.toml $(wildcard plugins/*/pyproject.toml examples/plugins/*/pyproject.toml)
 # xdist: one worker a core, each with one thread, or they wait for each other.
 export OMP_NUM_THREADS ?= 1
 # $(call environment,FOLDER) makes a virtual environment, unless there is one that has pip.
@@ -42,7 +43,7 @@ $(VENV)/installed: constraints.txt requirements-dev.txt $(MANIFESTS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-build-isolation \
-		$(foreach folder,core $(PLUGINS),-e ./$(folder))
+		$(foreach folder,core $(PLUGINS) $(EXAMPLES),-e ./$(folder))
 	$(foreach folder,$(BRIDGES),$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e ./$(folder) &&) true
 	touch $@
 
@@ -88,7 +89,7 @@ bench-bridges: $(BRIDGES:plugins/%=bench-%)
 check: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy core/src $(foreach folder,$(PLUGINS) $(BRIDGES),$(folder)/src)
+	$(BIN)/mypy core/src $(foreach folder,$(PLUGINS) $(BRIDGES) $(EXAMPLES),$(folder)/src)
 	$(BIN)/python -m pytest -q tests/test_architecture.py
 
 # Anew each time: pages that come from code do not change when their files do.

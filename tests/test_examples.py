@@ -42,3 +42,11 @@ def test_train_digits_trains_with_the_callbacks_of_its_command_line(tmp_path: Pa
     left = sorted(path.name for path in (tmp_path / "runs" / "train_digits").iterdir())
     assert left == ["best.pt", "curves.png"]
     assert len((tmp_path / "my.csv").read_text().splitlines()) == 4
+
+
+def test_every_example_plugin_is_short_and_asks_for_its_hook_api() -> None:
+    """What a third party needs to write is under 120 lines, and says what it was written for."""
+    for plugin in sorted((EXAMPLES / "plugins").iterdir()):
+        sources = list((plugin / "src").rglob("*.py"))
+        assert sum(len(path.read_text().splitlines()) for path in sources) < 120, plugin.name
+        assert any("    hook_api = 1\n" in path.read_text() for path in sources), plugin.name

@@ -65,7 +65,10 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for group, named in groups.items()
         for name, scenario in named.items()
     }
-    script, root = Path(__file__).with_name("killed_runs.py"), tmp_path_factory.getbasetemp()
+    script, root = (
+        Path(__file__).parent / "hosts" / "killed_runs.py",
+        tmp_path_factory.getbasetemp(),
+    )
     if "PYTEST_XDIST_WORKER" in os.environ:  # one of the workers plays for all
         root = root.parent
     results = root / "backup_runs.json"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import time
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import lightning as L
@@ -28,6 +30,19 @@ class Clock(L.Callback):
         self.ended = time.perf_counter()
 
 
+class Batches:
+    """So many batches, ready made; Lightning takes a list for several loaders."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        return itertools.repeat((torch.randn(32, 16), torch.randn(32, 1)), self.count)
+
+
 class Module(L.LightningModule):
     def __init__(self) -> None:
         super().__init__()
@@ -44,7 +59,6 @@ def step_seconds(callbacks: list[Any] | None, steps: int) -> float:
     """Train one epoch of so many steps, and give the seconds of one; without a bridge if None."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     torch.manual_seed(0)
-    data = [(torch.randn(32, 16), torch.randn(32, 1))] * (steps + WARM_UP)
     bridge = [] if callbacks is None else [HookloopCallback(callbacks)]
     clock = Clock()
     with warnings.catch_warnings():
@@ -58,5 +72,5 @@ def step_seconds(callbacks: list[Any] | None, steps: int) -> float:
             enable_model_summary=False,
             callbacks=[*bridge, clock],
         )
-        trainer.fit(Module(), data)
+        trainer.fit(Module(), Batches(steps + WARM_UP))
     return (clock.ended - clock.began) / steps

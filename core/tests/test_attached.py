@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -681,3 +682,37 @@ def test_the_hooks_on_the_optimizer_are_gone_after_the_run(noting: Noting) -> No
     assert noting.loop.step == 0
     assert not optimizer._optimizer_step_pre_hooks
     assert not optimizer._optimizer_step_post_hooks
+
+
+def test_epochs_that_are_asked_for_again_go_on() -> None:
+    """After a break, the next loop over epochs has the rest of them, and no epoch twice."""
+    with hookloop.attach(None, epochs=4) as loop:
+        for epoch in loop.epochs():
+            if epoch == 1:
+                break
+        assert [list(loop.epochs()), list(loop.epochs())] == [[2, 3], []]
+    assert loop.history.epoch == [0, 1, 2, 3]
+
+
+def test_the_loss_of_a_validation_is_not_that_of_the_batch_around_it() -> None:
+    """loop.loss stays the loss of the training batch."""
+    with hookloop.attach(None, epochs=1) as loop:
+        for _ in loop.epochs():
+            for _ in loop.batches([(X, Y)]):
+                loop.log(loss=torch.tensor(1.0))
+                with loop.validation():
+                    loop.log(loss=torch.tensor(7.0))
+                assert loop.loss == 1.0
+
+
+def test_a_validation_whose_exception_is_caught_is_dropped(noting: Noting) -> None:
+    """It ends without logs, and the batch around it goes on."""
+    with hookloop.attach(None, callbacks=[noting], epochs=1) as loop:
+        for _ in loop.epochs():
+            for _ in loop.batches([(X, Y)]):
+                with suppress(ValueError), loop.validation():
+                    loop.log(loss=9.0)
+                    raise ValueError
+                loop.log(loss=1.0)
+    assert noting.hooks().count("test_end") == 1
+    assert ("epoch_end", 0, {"loss": 1.0}) in noting.calls

@@ -76,17 +76,6 @@ def test_a_group_added_since_gets_the_value() -> None:
     assert rates.of(one) == [0.5, 0.5]
 
 
-def test_a_scheduler_that_is_made_later_begins_with_the_rate_that_was_set() -> None:
-    """As in a run that is resumed: it takes the rate with which it begins from the group."""
-    one = optimizer(0.4)
-    first = torch.optim.lr_scheduler.LambdaLR(one, lambda epoch: 0.5**epoch)
-    rates.set_rates([one], rates.bases([one]), 0.1)
-    rates.agree([first], [one], [0.4])
-    later = torch.optim.lr_scheduler.LambdaLR(one, lambda epoch: 0.5**epoch, last_epoch=1)
-    assert later.base_lrs == pytest.approx([0.1])
-    assert rates.of(one) == pytest.approx([0.1 * 0.5**2])
-
-
 class Wrapper:
     """As accelerate wraps an optimizer: the groups are the same."""
 
@@ -118,3 +107,14 @@ def test_a_scheduler_that_knows_a_wrapper_goes_on_from_what_was_set(kind: object
             each.step()
             scheduler.step()
         assert rates.of(one)[0] == pytest.approx(rates.of(twin)[0] / 4)
+
+
+def test_a_scheduler_that_is_made_later_begins_with_the_rate_that_was_set() -> None:
+    """As in a run that is resumed: it takes the rate with which it begins from the group."""
+    one = optimizer(0.4)
+    first = torch.optim.lr_scheduler.LambdaLR(one, lambda epoch: 0.5**epoch)
+    rates.set_rates([one], rates.bases([one]), 0.1)
+    rates.agree([first], [one], [0.4])
+    later = torch.optim.lr_scheduler.LambdaLR(one, lambda epoch: 0.5**epoch, last_epoch=1)
+    assert later.base_lrs == pytest.approx([0.1])
+    assert rates.of(one) == pytest.approx([0.1 * 0.5**2])

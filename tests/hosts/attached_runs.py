@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
+import killed_runs as runs
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 import hookloop
 from hookloop import files, rng
-
-PATH = Path(__file__).parents[2] / "plugins/backup_and_restore/tests/runs.py"
-_spec = importlib.util.spec_from_file_location("runs", PATH)
-runs = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(runs)
 
 
 class Jittered(Dataset[Any]):

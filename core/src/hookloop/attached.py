@@ -140,7 +140,7 @@ class AttachedLoop(Loop):
         """Take what the run needs, once it is made."""
         self._run, self._driver, self._open = run, run.driver, ExitStack()
         self._resume, self._on_interrupt = resume, on_interrupt
-        self._entered = self._in_epoch = False
+        self._entered = self._in_epoch = self._begun = self._broken = False
         self._passes, self._steps = Passes(), Steps(run)
         self._current: int | None = None  # whose batch is open; a reference would keep it alive
         self._left = False  # its loop was left by break
@@ -194,6 +194,13 @@ class AttachedLoop(Loop):
             when = "has ended" if self._entered else "has not begun"
             message = f"The run of this loop {when}."
             raise HookloopError(message, fix="use it inside `with hookloop.attach(...) as loop:`")
+        self._abandon()
+
+    def _abandon(self) -> None:
+        """End a validation whose exception was caught outside of it: what it logged is dropped."""
+        if self._broken:
+            self._broken, self.logs = False, Logs()
+            self._run.act(self._driver.test_end, Logs())
 
     # -- epochs ------------------------------------------------------------------------------------
 
@@ -203,7 +210,7 @@ class AttachedLoop(Loop):
         A resumed run begins with the epoch in which it was interrupted.
         """
         self._check_running()
-        return Epochs(self.next_epoch)
+        return Epochs(self.next_epoch, first=not self._begun)
 
     def next_epoch(self, first: bool) -> int | None:
         """End the open epoch and begin the next one, if there is one."""
@@ -222,10 +229,11 @@ class AttachedLoop(Loop):
         self._asked_last = self._kept = None
         self._passes.begin()
         self._run.act(self._driver.epoch_begin, epoch)
-        self._in_epoch = True
+        self._in_epoch = self._begun = True
         return epoch
 
     def _leave_epoch(self) -> None:
+        self._abandon()
         self._end_batch()
         if not self._in_epoch:
             return
@@ -308,6 +316,7 @@ class AttachedLoop(Loop):
         """Let savers save, and remember whether they knew of a signal then."""
         if self.registry.dispatch("on_batch_checkpoint") is not None:
             self._asked_last = (index, logs, self.interrupted)
+            self._kept = self._kept if self._again else None  # of an earlier pass
             self._run.act(self._driver.batch_checkpoint, index, logs)
 
     def _keep_state(self) -> None:
@@ -329,11 +338,13 @@ class AttachedLoop(Loop):
     # -- what the loop by hand reports -------------------------------------------------------------
 
     def log(self, name: str | None = None, value: Any = None, /, **values: Any) -> None:
+        self._abandon()
         if self._left:
             self._end_batch()
         if name is not None:
             values[name] = value
-        if self._current is not None and hasattr(values.get("loss"), "detach"):
+        inside = self._current is not None and self._test is None
+        if inside and hasattr(values.get("loss"), "detach"):
             self.loss = values["loss"]
         self.logs.update(values)
 
@@ -352,6 +363,9 @@ class AttachedLoop(Loop):
         try:
             yield self
             self._run.act(self._driver.test_end, self._test.end())
+        except BaseException:
+            self._broken = not self._run.over
+            raise
         finally:
             self._test = None
 
@@ -402,4 +416,5 @@ class AttachedLoop(Loop):
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
         for one, held in zip(self._stateful, saved["loop"]["stateful"], strict=True):
             one.load_state_dict(state.restored(held))
-        self._passes.restore(saved["rng"]["data"], inside=bool(saved["loop"]["batch"]))
+        random, inside = saved["rng"], bool(saved["loop"]["batch"])
+        self._passes.restore(random["data"], inside=inside, now=random["now"])

@@ -30,6 +30,8 @@ class Callback:
         params: ``epochs``, ``steps`` (None where unknown), ``batch_size``, ``samples``,
             ``verbose``, ``metrics``, ``do_validation``.
         validation_data: As passed to the loop, or None.
+        hook_api: The hook API that the class was written for; a hookloop that does not offer it
+            refuses the class before training.
         name: Key in saved state, in errors and in ``loop.callbacks``; None for the default.
         observer: True for a class that only watches and records, and leaves model, optimizer,
             random numbers and decisions alone. If it fails, it is turned off and training goes on.
@@ -49,6 +51,7 @@ class Callback:
     params: Mapping[str, Any] = {}
     validation_data: Any = None
 
+    hook_api: int = 1
     name: str | None = None
     observer: bool = False
     ranks: Literal["zero", "all"] | None = None

@@ -31,7 +31,7 @@ HOSTS: dict[str, frozenset[str]] = {
     "CallbackList": _all_but("batch_data", "evaluate"),
     "Lightning": _all_but("evaluate", "state"),
     "transformers": _all_but("evaluate", "state"),
-    "Keras": _all_but("before_optimizer_step", "optimizer", "batch_data", "evaluate", "state"),
+    "Keras": _all_but("before_optimizer_step", "optimizer", "evaluate", "state"),
     "skorch": _all_but("predict_hooks", "evaluate", "state"),
     "Ignite": _all_but("predict_hooks", "evaluate", "state"),
 }

@@ -53,7 +53,7 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     source = files.whole_folder(path)
     if not source.exists():
         raise StateError(f"{source} does not exist.", fix="name a .pt file or a state folder")
-    saved = _read_folder(source) if source.is_dir() else _read_pt(source)
+    saved = _read_folder(source) if source.is_dir() else read_pt(source)
     state.check_format(saved)
     return saved
 
@@ -93,7 +93,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         return dict(load_state(source)["model"])
     if source.read_bytes()[:2] != b"PK":  # not torch's zip format
         return _read_safetensors(source)
-    saved = _read_pt(source)
+    saved = read_pt(source)
     return dict(saved["model"]) if saved.get("format") == state.FORMAT else saved
 
 
@@ -172,7 +172,7 @@ def _from_safetensors(whole: bytes) -> dict[str, Tensor]:
     return tensors
 
 
-def _read_pt(path: Path) -> dict[str, Any]:
+def read_pt(path: Path) -> dict[str, Any]:
     import torch
 
     try:

@@ -1,4 +1,4 @@
-"""The command line: ``hookloop list``, ``info``, ``check``, ``demo``, and commands of plugins."""
+"""The command line: ``hookloop list``, ``info``, ``check``, ``new`` and so on, and plugins' own."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ TOLD = {
     "info": "show what one callback does, and its settings",
     "check": "test a callback that is installed, or the folder of a plugin, with the kit",
     "demo": "train on handwritten digits, with callbacks chosen by name",
+    "new": "write a package with a callback of your own to start from",
+    "doctor": "look for what is broken, clashes, or changes a run from outside",
 }
 
 
@@ -78,6 +80,14 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         from hookloop import demo
 
         demo.add_options(made["demo"])
+    if "new" in words:
+        from hookloop import scaffold
+
+        scaffold.add_options(made["new"])
+    if "doctor" in words:
+        from hookloop import doctor
+
+        doctor.add_options(made["doctor"])
     if "check" in words:
         from hookloop.testing import command
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from hookloop.compatibility import check_hook_api
 from hookloop.errors import (
     AmbiguousCallbackError,
     PluginImportError,
@@ -51,7 +52,8 @@ class Plugin:
             The class, or whatever callable makes the callback.
 
         Raises:
-            PluginImportError: If the import fails, naming the cause.
+            PluginImportError: If the import fails, naming the cause, or if the plugin was written
+                for hooks that this hookloop does not have.
         """
         who = f"The {kind} {self.name!r} of {self.distribution} {self.version} ({self.object})"
         return import_object(self.object, who, f"pip install --upgrade {self.distribution}")
@@ -133,6 +135,26 @@ def readme(distribution: str) -> str:
         return ""
 
 
+def version(distribution: str) -> str | None:
+    """Give the version of an installed distribution; None where it is not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(distribution)
+    except Exception:  # missing, or damaged in one of many ways
+        return None
+
+
+def needs(distribution: str) -> list[str]:
+    """Give the requirements of an installed distribution, as they are written in its metadata."""
+    from importlib import metadata
+
+    try:
+        return metadata.requires(distribution) or []
+    except Exception:
+        return []
+
+
 def available() -> dict[str, list[Plugin]]:
     """Map each installed callback's name to its owners, without importing any.
 
@@ -175,14 +197,14 @@ def _unknown(name: str, distribution: str | None) -> UnknownCallbackError:
         who = listed(plugin.distribution for plugin in elsewhere)
         message = f"No callback {name!r}{of} is installed; {who} provides one."
         return UnknownCallbackError(message, fix=f"{elsewhere[0].distribution}/{name}")
-    for ours in _ours():
-        if normalized(ours) == normalized(name):
+    for own in ours():
+        if normalized(own) == normalized(name):
             message = f"The callback {name!r} is not installed; it is one of hookloop's own."
             return UnknownCallbackError(
-                message, fix=f"pip install hookloop-{ours.replace('_', '-')}"
+                message, fix=f"pip install hookloop-{own.replace('_', '-')}"
             )
     message = (
-        f"No callback {name!r}{of} is installed.{did_you_mean(name, {*names, *_ours()})} "
+        f"No callback {name!r}{of} is installed.{did_you_mean(name, {*names, *ours()})} "
         f"Installed: {listed(names)}."
     )
     fix = "correct the name, or pip install the distribution that provides it (see: hookloop list)"
@@ -192,7 +214,7 @@ def _unknown(name: str, distribution: str | None) -> UnknownCallbackError:
     return UnknownCallbackError(message, fix=fix)
 
 
-def _ours() -> list[str]:
+def ours() -> list[str]:
     """Names of hookloop's own callbacks: the extras of core, from its metadata."""
     from importlib import metadata
 
@@ -222,7 +244,8 @@ def import_object(path: str, who: str, upgrade: str | None = None) -> Callable[.
         upgrade: The line that installs it anew, where there is one.
 
     Raises:
-        PluginImportError: If the module cannot be imported or lacks the object.
+        PluginImportError: If the module cannot be imported or lacks the object, or if the object
+            was written for another hook API.
         SelectionError: If the object makes no callbacks.
     """
     import random
@@ -241,6 +264,7 @@ def import_object(path: str, who: str, upgrade: str | None = None) -> Callable[.
     if not callable(found):
         message = f"{who} is a {type(found).__name__}, which cannot make a callback."
         raise SelectionError(message, fix="name a class, or a function that returns a callback")
+    check_hook_api(found, who, upgrade)
     return found  # type: ignore[no-any-return]
 
 

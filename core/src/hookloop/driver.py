@@ -144,6 +144,13 @@ class Driver:
         self.validation = {}
         return logs
 
+    def so_far(self) -> dict[str, Any]:
+        """Give what the logs of the open epoch hold, validation's too, without reading any.
+
+        For a state that a host saves inside an epoch, or inside a batch, whose own are others.
+        """
+        return {**dict(self._epoch_logs.raw_items()), **self.validation}
+
     def train_end(self) -> None:
         """End the run in order."""
         self.loop.outcome = self._outcome()

@@ -237,8 +237,8 @@ class Bridge:
         if self.run.loop.pending_state is not None:  # the callbacks have not got it back yet
             return dict(self.run.loop.pending_state)
         saved = state.capture_callbacks(self.run.loop, position)
-        if position[1]:  # validation inside of an epoch belongs to the logs of its end
-            saved["loop"]["logs"].update(self.run.driver.validation)
+        if position[1]:  # inside of a batch, those of the loop would be the batch's
+            saved["loop"]["logs"] = self.run.driver.so_far()
         return saved
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -36,6 +37,25 @@ class OwnSource(IterableSource):
     ) -> AbstractContextManager[None]:
         return _under(resume["random"]) if resume.get("random") is not None else nullcontext()
 
+    def follows(self, data: Any, before: tuple[Any, OwnSource]) -> bool:
+        """Tell whether these data, or at least their generators, are those of the epoch before."""
+        generators = self._generators()
+        return data is before[0] or bool(generators and generators == before[1]._generators())
+
+    def go_on(self, held: Mapping[str, Any], drawn: int, random: Mapping[str, Any] | None) -> None:
+        """Stand where the source of an earlier run stood.
+
+        Args:
+            held: What `state` gave.
+            drawn: How many batches an iterator gives that were used already.
+            random: Random numbers under which the first of them was drawn.
+        """
+        self._set_generators(held.get("now"))
+        if self.once and drawn:
+            with _under(random) if random is not None else rng.fork():
+                for _ in islice(self._counted(), drawn):
+                    pass
+
 
 @contextmanager
 def _under(random: Mapping[str, Any]) -> Iterator[None]:
@@ -49,24 +69,31 @@ class Passes:
 
     def __init__(self) -> None:
         self._sources: list[tuple[Any, OwnSource]] = []
+        #: Of each pass, whether its data go on from one epoch to the next; None in the first one.
+        self._kept: list[bool | None] = []
+        self._waiting: dict[int, Mapping[str, Any]] = {}  # by pass, where it has to go on
+        self._cost: str | None = None
         self._number = -1
         self._done = 0
         self._random: Any = None
         self._resume: Mapping[str, Any] | None = None
         self._inside = False
+        self._now: Mapping[str, Any] = {}
 
     def begin(self) -> None:
         """Begin an epoch."""
         self._number, self._done = -1, 0
 
-    def restore(self, saved: Mapping[str, Any], *, inside: bool) -> None:
+    def restore(self, saved: Mapping[str, Any], *, inside: bool, now: Mapping[str, Any]) -> None:
         """Go on where a state was taken.
 
         Args:
             saved: What `state` gave.
             inside: Whether that was in the middle of an epoch.
+            now: Random numbers at that time.
         """
-        self._resume, self._inside = saved, inside
+        self._resume, self._inside, self._now = saved, inside, now
+        self._waiting = dict(enumerate(saved["passes"]))
 
     def open(self, data: Any) -> OwnSource:
         """Begin the next pass of the epoch.
@@ -79,28 +106,42 @@ class Passes:
             message = f"loop.batches() was given a {type(data).__name__}."
             raise DataError(message, fix="pass a DataLoader, or any iterable of batches")
         self._number, self._done = self._number + 1, 0
-        known = self._sources[self._number : self._number + 1]
+        self._cost = None
+        number, known = self._number, self._sources[self._number : self._number + 1]
         if not known or known[0][0] is not data:
             source = OwnSource(data, torch.device("cpu"), paired=False)
-            self._sources[self._number : self._number + 1] = [(data, source)]
-            self._continue(source)
-        return self._sources[self._number][1]
+            kept = source.follows(data, known[0]) if known else None
+            if number in self._waiting:
+                kept = self._continue(source, self._waiting.pop(number))
+            self._sources[number : number + 1] = [(data, source)]
+        else:
+            source, kept = known[0][1], True
+        self._kept[number : number + 1] = [kept]
+        return source
 
-    def _continue(self, source: OwnSource) -> None:
-        """Put a source back to where it was when the state of the earlier run was taken."""
-        resume, number = self._resume, self._number
-        if resume is None or number >= len(resume["passes"]):
-            return
-        held = resume["passes"][number]
-        now = {"steps": source.steps, "samples": source.samples}
-        then = {key: held[key] for key in now}
-        if self._inside and then != now:
-            message = (
-                f"The state is of the middle of a pass over {then['steps']} batches and "
-                f"{then['samples']} samples; these data have {now['steps']} and {now['samples']}."
-            )
-            raise StateError(message, fix="pass the data and batch size of that run")
-        source.restore(held)
+    def _continue(self, source: OwnSource, held: Mapping[str, Any]) -> bool | None:
+        """Put a source where it was when the state of the earlier run was taken.
+
+        Data that were made anew for each epoch are that again, unless this epoch has used some.
+
+        Returns:
+            Whether those data went on from one epoch to the next.
+        """
+        resume: Any = self._resume
+        kept, current = held.get("kept"), self._inside and self._number == resume["pass"]
+        if self._inside and self._number <= resume["pass"]:
+            _check_same(source, held)
+        if current and not kept:
+            source.go_on(held, int(resume["done"]), resume["random"])
+            if source.once:
+                rng.restore(self._now)  # what it was made from has drawn numbers once more
+        elif kept is not False:
+            source.go_on(held, int(held["drawn"]) if kept else 0, None)
+        if current or (kept and source.once and held["drawn"]):
+            self._cost = source.cost_of_skipping()
+        elif source.once and self._number == resume["pass"]:
+            self._cost = "this iterator has to stand where it stood: nothing is drawn from it"
+        return kept  # type: ignore[no-any-return]
 
     def _skipped(self) -> int | None:
         """Tell how many batches of this pass the earlier run has used; None for all of them."""
@@ -113,11 +154,8 @@ class Passes:
         return int(self._resume["done"]) if self._number == last else 0
 
     def cost(self) -> str | None:
-        """Say what skipping costs in the pass that was just opened; None if nothing is skipped."""
-        resume, source = self._resume, self._sources[self._number][1]
-        if resume is None or self._number != resume["pass"]:
-            return None
-        return source.cost_of_skipping() if self._inside or source.once else None
+        """Say what it takes to go on in the pass that was just opened; None if it is nothing."""
+        return self._cost
 
     def items(self) -> Iterator[Any]:
         """Give the batches of the pass that was just opened."""
@@ -148,17 +186,26 @@ class Passes:
             "done": self._done,
             "random": self._random,
             "passes": [
-                {"steps": source.steps, "samples": source.samples, **source.state()}
-                for _, source in self._sources
+                {"steps": one.steps, "samples": one.samples, "kept": kept, **one.state()}
+                for (_, one), kept in zip(self._sources, self._kept, strict=True)
             ],
         }
+
+
+def _check_same(source: OwnSource, held: Mapping[str, Any]) -> None:
+    if (held["steps"], held["samples"]) != (source.steps, source.samples):
+        message = (
+            f"The state is of the middle of a pass over {held['steps']} batches and "
+            f"{held['samples']} samples; these data have {source.steps} and {source.samples}."
+        )
+        raise StateError(message, fix="pass the data and batch size of that run")
 
 
 class Epochs:
     """Indices of epochs, as far as the loop goes."""
 
-    def __init__(self, following: Callable[[bool], int | None]) -> None:
-        self._following, self._first = following, True
+    def __init__(self, following: Callable[[bool], int | None], *, first: bool) -> None:
+        self._following, self._first = following, first
 
     def __iter__(self) -> Iterator[int]:
         return self

@@ -36,8 +36,27 @@ def probe(plugin: Plugin, timeout: float) -> Finding:
         plugin: What to import.
         timeout: Seconds after which the process is ended.
     """
+    answer, code = isolated("hookloop.probe", json.dumps(asdict(plugin)), timeout)
+    if code is None:
+        return _broken(plugin, f"was not imported within {timeout:g} seconds")
+    if not answer:
+        return _broken(plugin, f"ends the process that imports it, with status {code}")
+    return Finding(**json.loads(answer))
+
+
+def isolated(module: str, word: str, timeout: float) -> tuple[bytes, int | None]:
+    """Run a module in a new process that sees the same installation.
+
+    Args:
+        module: The module, which writes its answer to standard output.
+        word: Its one argument.
+        timeout: Seconds after which the process is ended.
+
+    Returns:
+        The answer and the exit status; None for the status where the time was up.
+    """
     places = os.pathsep.join(place or os.getcwd() for place in sys.path)
-    command = [sys.executable, "-P", "-m", "hookloop.probe", json.dumps(asdict(plugin))]
+    command = [sys.executable, "-P", "-m", module, word]
     # A file and not a pipe: a pipe stays open for as long as a child of the child lives.
     with tempfile.TemporaryFile() as answer:
         try:
@@ -51,12 +70,9 @@ def probe(plugin: Plugin, timeout: float) -> Finding:
                 check=False,
             ).returncode
         except subprocess.TimeoutExpired:
-            return _broken(plugin, f"was not imported within {timeout:g} seconds")
+            return b"", None
         answer.seek(0)
-        text = answer.read()
-    if not text:
-        return _broken(plugin, f"ends the process that imports it, with status {code}")
-    return Finding(**json.loads(text))
+        return answer.read(), code
 
 
 def _broken(plugin: Plugin, what: str) -> Finding:

@@ -12,6 +12,7 @@ from typing import Any
 from hookloop import discovery
 from hookloop.annotations import accepts, is_text
 from hookloop.callback import Callback, constructor, discreet
+from hookloop.compatibility import check_hook_api
 from hookloop.errors import HookloopError, SelectionError, SettingError, did_you_mean, listed
 
 _SETTING = re.compile(r"[A-Za-z_]\w*=")
@@ -190,6 +191,7 @@ def _instance(item: Any) -> Any:
     if not isinstance(item, Callback) and not has_hooks(item):
         message = f"{item!r} is no callback: a {type(item).__name__} without any hook method."
         raise SelectionError(message, fix="pass a name, an instance, or an object with hooks")
+    check_hook_api(item, f"The callback {type(item).__qualname__}")
     return item
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 from hookloop_in_lightning import HookloopCallback
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateFinder, ModelCheckpoint, OnExceptionCheckpoint
 from lightning_runs import Regression, Resumable, few, fit, trainer
 
 from hookloop import Callback
@@ -121,6 +121,45 @@ def test_an_epoch_saved_after_its_last_batch_ends_though_lightning_skips_it(tmp_
     assert found.history.epoch == [0, 1, 2]
     assert len(found.history.history["loss"]) == 3
     assert len(found.history.history["val_loss"]) == 2
+
+
+@pytest.mark.filterwarnings("ignore:.*fit.ckpt_path=")  # it looks for one to resume
+def test_a_checkpoint_of_an_exception_holds_the_open_epoch(tmp_path: Path) -> None:
+    """What Lightning saves when a batch fails: nothing of that batch is in the epoch's logs."""
+
+    class Breaks(Regression):
+        def training_step(self, batch, batch_idx):
+            if self.current_epoch == 1 and batch_idx == 2:
+                raise ZeroDivisionError
+            return self.loss(batch) * 0 + batch_idx
+
+    class Numbers(Breaks):
+        def training_step(self, batch, batch_idx):
+            return self.loss(batch) * 0 + batch_idx
+
+    with pytest.raises(ZeroDivisionError):
+        fit([], OnExceptionCheckpoint(tmp_path), module=Breaks(), max_epochs=2)
+
+    found = fit([], module=Numbers(), max_epochs=2, ckpt_path=tmp_path / "on_exception.ckpt")
+
+    assert found.history.history["loss"] == [2.0, 2.0]
+    assert list(found.history.history) == ["loss", "val_loss"]
+
+
+def test_lightnings_finder_of_a_rate_leaves_the_callbacks_alone(tmp_path: Path) -> None:
+    """It trains a little before the run, saves and restores: the run is a new one all the same."""
+
+    class Finds(Regression):
+        lr = 0.1
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=self.lr)
+
+    seen, finder = Seen(), LearningRateFinder(num_training_steps=3, update_attr=True)
+    fit([seen], finder, module=Finds(), max_epochs=1, default_root_dir=tmp_path)
+
+    assert [batch[:3] for batch in seen.batches] == [(0, i, i + 1) for i in range(5)]
+    assert not hasattr(seen, "said")
 
 
 def test_a_run_that_was_stopped_stays_stopped(tmp_path: Path) -> None:

@@ -165,13 +165,31 @@ class Blind(Trainer):
 
 
 def test_a_training_step_without_compute_loss_has_its_hooks(make: Any) -> None:
-    """Begin and end, with no loss that would be somebody else's."""
+    """In their order, with no loss or size that would be somebody else's."""
     notes = make.Notes()
+    of_a_batch = ["on_train_batch_begin", "on_before_optimizer_step", "on_train_batch_end"]
 
     make.trainer(notes, kind=Blind, max_steps=2).train()
 
-    assert [call[1] for call in notes.named("on_train_batch_begin")] == [0, 1]
-    assert ["loss" in logs for logs in notes.logs("on_train_batch_end")] == [False, False]
+    assert notes.named(*of_a_batch) == [
+        ("on_train_batch_begin", 0, {}),
+        ("on_before_optimizer_step", {}),
+        ("on_train_batch_end", 0, {}),
+        ("on_train_batch_begin", 1, {}),
+        ("on_before_optimizer_step", {}),
+        ("on_train_batch_end", 1, {}),
+    ]
+
+
+def test_a_method_that_replaces_the_trainers_is_followed(make: Any) -> None:
+    """Set as an attribute after the trainer was made, as some do."""
+    notes = make.Notes()
+    trainer = make.trainer(notes, max_steps=1)
+    trainer.compute_loss = lambda model, inputs, **about: 3 * model(**inputs)["loss"]
+
+    trainer.train()
+
+    assert losses(notes) == [pytest.approx(3 * losses_by_hand()[0])]
 
 
 def test_callbacks_see_the_data_of_the_batch(make: Any) -> None:

@@ -10,7 +10,13 @@ from typing import Any
 
 import pytest
 from hookloop_in_transformers import HookloopCallback
-from transformers import TrainerCallback, TrainerControl, TrainerState, default_data_collator
+from transformers import (
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    default_data_collator,
+)
 
 from hookloop import Callback
 from hookloop.errors import CapabilityError
@@ -222,6 +228,22 @@ def test_what_the_trainer_cannot_do_is_refused_before_training(make: Any) -> Non
         trainer.train()
 
     assert trainer.state.global_step == 0
+
+
+class Nesting(Trainer):
+    """Trains another trainer before it is one itself."""
+
+    def __init__(self, inner: Trainer) -> None:
+        inner.train()
+
+
+def test_a_trainer_may_be_run_by_one_that_is_being_made(make: Any) -> None:
+    """The one whose event it is is told from the other."""
+    notes = make.Notes()
+
+    Nesting(late(make, HookloopCallback(notes)))
+
+    assert len(notes.named("on_train_batch_end")) == 10
 
 
 def test_an_event_of_no_trainer_is_refused() -> None:

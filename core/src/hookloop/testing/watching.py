@@ -87,11 +87,12 @@ class Watcher:
             except BaseException as error:
                 generator.throw(error)
                 raise
-            try:
-                with self._around(hook, logs_of(args, kwargs)):
+            with self._around(hook, logs_of(args, kwargs)):
+                try:
                     generator.send(result)
-            except StopIteration as stop:
-                return stop.value
+                except StopIteration as stop:
+                    result = stop.value
+            return result
 
         return wrapping if inspect.isgeneratorfunction(function) else plain
 

@@ -17,6 +17,8 @@ __all__ = ["HookloopCallback"]
 __version__ = "0.1.0"
 
 _KIND = "HookloopCallback"
+#: Only called where a callback wants to see steps: Lightning's call of a hook costs 5 microseconds.
+_OF_A_STEP = ("on_before_backward", "on_before_optimizer_step")
 _FORGOTTEN = "The checkpoint holds no state of these callbacks: they begin afresh."
 
 
@@ -41,7 +43,7 @@ class HookloopCallback(EarlyStopping):  # type: ignore[misc]
         super().__init__(monitor="")
         one_of("on_callback_error", on_callback_error, ("raise", "disable", "auto"))
         self._bridge = Bridge(callbacks, policy=on_callback_error)
-        self._name = name
+        self._key = f"{_KIND}[{name or ', '.join(self._bridge.names)}]"
         self._fit: Fit | None = None
         self._tests: Tests | None = None
         self._predictions: Predictions | None = None
@@ -56,17 +58,11 @@ class HookloopCallback(EarlyStopping):  # type: ignore[misc]
     @property
     def state_key(self) -> str:
         """Under which key Lightning's checkpoints hold the state; no two in a trainer are alike."""
-        return f"{_KIND}[{self._name or ', '.join(self._bridge.names)}]"
+        return self._key  # made once: Lightning asks for it at every hook
 
     def state_dict(self) -> dict[str, Any]:
         """Give the state of the callbacks, for Lightning's checkpoints."""
-        fit = self._fit
-        if fit is None:
-            return self._bridge.state_dict((0, 0))
-        state = self._bridge.state_dict(fit.position)
-        if fit.loop.pending_state is None:
-            state["loop"]["logs"].update(fit.state_of_validation())
-        return state
+        return self._bridge.state_dict(self._fit.position if self._fit is not None else (0, 0))
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Have the fit that begins continue the one whose state this is."""
@@ -80,7 +76,7 @@ class HookloopCallback(EarlyStopping):  # type: ignore[misc]
         here = [one for one in trainer.callbacks if isinstance(one, HookloopCallback)]
         lost = [one for one in here if one.state_key not in saved]
         known = {one.state_key for one in here}
-        left = [key for key in saved if key.startswith(f"{_KIND}[") and key not in known]
+        left = [key for key in saved if str(key).startswith(f"{_KIND}[") and key not in known]
         if lost == [self] and len(left) == 1:
             self.load_state_dict(saved[left[0]])
 
@@ -102,7 +98,10 @@ class HookloopCallback(EarlyStopping):  # type: ignore[misc]
             **about(trainer, module),
         )
         self._fit = Fit(run, trainer)
-        if trainer.ckpt_path and not resumes:
+        sees = self._fit.sees_steps
+        for hook in _OF_A_STEP:
+            setattr(self, hook, getattr(type(self), hook).__get__(self) if sees else None)
+        if trainer.ckpt_path and trainer.global_step and not resumes:
             run.loop.message(_FORGOTTEN)
         return self._fit
 
@@ -144,6 +143,9 @@ class HookloopCallback(EarlyStopping):  # type: ignore[misc]
     @property
     def _training(self) -> Fit:
         return self._fit  # type: ignore[return-value]  # Lightning has called on_train_start
+
+    # Lightning passes over what cannot be called.
+    on_before_zero_grad = on_after_backward = None
 
     # -- validation, tests, predictions ------------------------------------------------------------
 

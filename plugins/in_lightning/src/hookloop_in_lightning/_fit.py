@@ -42,8 +42,14 @@ class Fit:
         self._open = self._reports_loss = self._skips = False
         self._steps = 0
         self._before = self.driver.registry.dispatch("on_before_optimizer_step")
+        self._automatic = bool(trainer.lightning_module.automatic_optimization)
         if self.loop.optimizers:
             run.on_step(self.loop.optimizers[0], self._count)
+
+    @property
+    def sees_steps(self) -> bool:
+        """Whether a callback wants to see optimizer steps."""
+        return self._before is not None
 
     def begin(self) -> None:
         """Round off the epoch that a checkpoint left open and Lightning does not return to."""
@@ -93,25 +99,25 @@ class Fit:
         self._steps, self._skips = loop.step, False
         show(loop, batch)
         loop.outputs = loop.loss = None
-        self.run.act(self.driver.batch_begin, index, Logs({"size": size_of(batch)}))
+        self.run.act(self.driver.batch_begin, index, Logs({"size": size_of(loop.inputs)}))
 
     def backward(self, loss: Any) -> None:
         """Put the loss into the logs that ``on_before_optimizer_step`` sees."""
         loop = self.loop
-        if self._before is None or loop.batch is None or self._is_scaled():
+        if loop.batch is None or self._is_scaled():
             return
         loop.loss = self._whole(loss.detach())
         loop.logs["loss"] = loop.loss
 
     def _is_scaled(self) -> bool:
         """Whether the loss is not the one of the batch: fp16 scales it before this hook."""
-        automatic = self._trainer.lightning_module.automatic_optimization
-        return not automatic or getattr(self._trainer.precision_plugin, "scaler", None) is not None
+        scaler = getattr(self._trainer.precision_plugin, "scaler", None)
+        return scaler is not None or not self._automatic
 
     def _whole(self, loss: Any) -> Any:
         """Undo Lightning's division of the loss by the length of the accumulation window."""
         window = self._trainer.accumulate_grad_batches
-        return loss if window == 1 else loss * window
+        return loss * window if window != 1 and self._automatic else loss
 
     def before_step(self, optimizer: Any) -> None:
         """Fire the hook; a stop requested in it skips the step.
@@ -119,10 +125,8 @@ class Fit:
         Lightning is inside ``optimizer.step`` already, which leaves parameters without gradients
         as they are. In several processes the step is made: all of them have to do the same.
         """
-        if self._before is None:
-            return
         loop, requests = self.loop, self.loop.requests
-        self.run.act(self._before, loop, optimizer, loop.logs)
+        self.run.act(self._before, loop, optimizer, loop.logs)  # type: ignore[arg-type]
         self._skips = loop.requests > requests and loop.world_size == 1
         if self._skips:
             optimizer.zero_grad(set_to_none=True)
@@ -138,8 +142,9 @@ class Fit:
         logs, found = loop.logs, numbers(outputs)
         for name, value in found.items():
             if name == "loss" and value is not None:
-                loop.loss = self._whole(value) if self._is_automatic() else value
-                logs["loss"], self._reports_loss = loop.loss, True
+                self._reports_loss = True
+                if loop.loss is None:  # otherwise it was read before the step, and is the same
+                    loop.loss = logs["loss"] = self._whole(value)
             elif is_number(value):
                 logs[name] = value
         loop.outputs = outputs
@@ -148,9 +153,6 @@ class Fit:
         self.run.act(self.driver.batch_end, index, logs, checkpoint=saves)
         if loop.requests or loop.world_size > 1:
             self.heed()
-
-    def _is_automatic(self) -> bool:
-        return bool(self._trainer.lightning_module.automatic_optimization)
 
     # -- validation --------------------------------------------------------------------------------
 
@@ -198,7 +200,3 @@ class Fit:
         if self._trainer.should_stop and not loop.stop_training:
             loop.stop("trainer.should_stop was set")
         self.run.end()
-
-    def state_of_validation(self) -> dict[str, Any]:
-        """Give what an epoch that is still open has of validation, for its end after a restart."""
-        return self.driver.validation if self._open else {}

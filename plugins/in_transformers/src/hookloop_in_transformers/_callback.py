@@ -88,6 +88,7 @@ class HookloopCallback(TrainerCallback, ExportableState):  # type: ignore[misc] 
         trainer = _trainer.around(self)
         if self._around is not None:
             if self._around.trainer is trainer:
+                _trainer.surround(trainer, self._around)
                 return False
             self._around.active = False
         others = (one for one in trainer.callback_handler.callbacks if one is not self)

@@ -41,13 +41,18 @@ def around(callback: Any) -> Any:
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         one = frame.f_locals.get("self")
-        if isinstance(one, Trainer) and any(callback is c for c in one.callback_handler.callbacks):
+        if isinstance(one, Trainer) and callback in _callbacks(one):
             return one
         frame = frame.f_back
     raise CapabilityError(
         "HookloopCallback was called by something that is no transformers.Trainer.",
         fix="pass it in callbacks= of a transformers.Trainer; other loops: hookloop.attach",
     )
+
+
+def _callbacks(trainer: Any) -> list[Any]:
+    """Give the callbacks of a trainer; one that is still being made may have none."""
+    return list(getattr(getattr(trainer, "callback_handler", None), "callbacks", ()))
 
 
 def is_training(trainer: Any) -> bool:
@@ -63,13 +68,24 @@ def is_training(trainer: Any) -> bool:
 def surround(trainer: Any, follower: Any) -> None:
     """Have the methods of a trainer called through those of the same names of a follower.
 
+    Does nothing for those that are: it is called again, as users replace methods of a trainer.
+
     Args:
         trainer: The trainer; a method that it was given before, also as an attribute, is kept.
         follower: Its methods get what they surround as their first argument, while it is
             ``active``.
     """
     for name in METHODS:
-        setattr(trainer, name, _surrounded(getattr(trainer, name), follower, name))
+        if not _is_surrounded(getattr(trainer, name), follower):
+            setattr(trainer, name, _surrounded(getattr(trainer, name), follower, name))
+
+
+def _is_surrounded(method: Any, follower: Any) -> bool:
+    while method is not None:
+        if getattr(method, "follower", None) is follower:
+            return True
+        method = getattr(method, "__wrapped__", None)
+    return False
 
 
 def _surrounded(inner: Callable[..., Any], follower: Any, name: str) -> Callable[..., Any]:
@@ -79,4 +95,5 @@ def _surrounded(inner: Callable[..., Any], follower: Any, name: str) -> Callable
     def method(*args: Any, **kwargs: Any) -> Any:
         return outer(inner, *args, **kwargs) if follower.active else inner(*args, **kwargs)
 
+    vars(method)["follower"] = follower
     return method

@@ -180,13 +180,20 @@ class Training:
     # -- batches -----------------------------------------------------------------------------
 
     def batch_begin(self, inputs: Any) -> None:
-        """Start a micro-batch."""
-        if self._logs is not None:  # the loss is computed in several calls
-            return
-        loop = self.loop
-        self._logs = logs = Logs({"size": size_of(inputs)})
-        loop.inputs, loop.targets = inputs, targets_of(self.trainer, inputs)
+        """Start a micro-batch, unless its loss is computed in several calls."""
+        if self._logs is None:
+            loop = self.loop
+            loop.inputs, loop.targets = inputs, targets_of(self.trainer, inputs)
+            self._begin(Logs({"size": size_of(inputs)}))
+
+    def _begin(self, logs: Logs) -> Logs:
+        self._logs = logs
         self.run.act(self.run.driver.batch_begin, self.index, logs)
+        return logs
+
+    def _open(self) -> Logs:
+        """Give the logs of the batch; it begins late if training_step calls no compute_loss."""
+        return self._logs if self._logs is not None else self._begin(Logs())
 
     def measured(self, loss: Tensor) -> None:
         """Take the loss of the micro-batch.
@@ -196,19 +203,15 @@ class Training:
         """
         own = loss.detach()
         own = own.mean() if own.ndim else own
-        self.loop.loss = own
-        if self._logs is not None:
-            self._logs["loss"] = own
+        self.loop.loss = self._open()["loss"] = own
 
     def before_step(self) -> None:
         """Let callbacks see the gradients; a stop asked for here skips the step."""
-        self.run.fire_before_step(self._optimizer, self._logs or Logs())
+        self.run.fire_before_step(self._optimizer, self._open())
 
     def batch_end(self, *, checkpoint: bool) -> None:
         """End the micro-batch."""
-        if self._logs is None:  # a training_step of the user's own, without compute_loss
-            self.batch_begin({})
-        logs, self._logs = self._logs or Logs(), None
+        logs, self._logs = self._open(), None
         index, self.index = self.index, self.index + 1
         self.run.act(self.run.driver.batch_end, index, logs, checkpoint=checkpoint)
 

@@ -85,6 +85,10 @@ class LearningRateScheduler(Callback):
         if self.on == "batch" and not self.loop.supports("batch_hooks"):
             message = f"{_WHO}: on='batch', but {self.loop.host} has no hooks of batches."
             raise CapabilityError(message, fix="on='epoch'")
+        if self._stepper is not None and not self.loop.supports("optimizer"):
+            message = f"{_WHO}: a scheduler of torch needs an optimizer of torch, which "
+            message += f"{self.loop.host} does not have."
+            raise CapabilityError(message, fix="schedule= a function of the epoch")
         self._reset(self.loop.step)
         if self._stepper is not None:
             self._stepper.start(self.loop)

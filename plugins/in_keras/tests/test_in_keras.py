@@ -1,1 +1,0 @@
-"""Callbacks of hookloop in Keras 3 on torch."""
