@@ -1,6 +1,6 @@
 """The step of Ignite on the tiny model, with a bridge or without.
 
-Run as `.venv-in_ignite/bin/python benchmarks/bridges in_ignite`.
+Run as `.venv-in_ignite/bin/python benchmarks/bridges ignite`.
 """
 
 from __future__ import annotations
