@@ -1,6 +1,6 @@
 """The step of Ignite on the tiny model, with a bridge or without.
 
-Run as `.venv-in_ignite/bin/python benchmarks/bridges in_ignite`.
+Run as `.venv-in_ignite/bin/python benchmarks/bridges ignite`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,7 @@ def step_seconds(callbacks: list[Any] | None, steps: int) -> float:
     optimizer, loss_fn = torch.optim.Adam(model.parameters()), nn.MSELoss()
     trainer = create_supervised_trainer(model, optimizer, loss_fn)
     if callbacks is not None:
-        hookloop_in_ignite.attach(
-            trainer, callbacks, model=model, optimizer=optimizer, loss_fn=loss_fn
-        )
+        hookloop_in_ignite.attach(trainer, callbacks, model=model, optimizer=optimizer)
     moments = []
 
     def tick(engine: Engine) -> None:

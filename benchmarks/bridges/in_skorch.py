@@ -1,6 +1,6 @@
 """The step of skorch on the tiny model, with a bridge or without.
 
-Run as `.venv-in_skorch/bin/python benchmarks/bridges in_skorch`.
+Run as `.venv-in_skorch/bin/python benchmarks/bridges skorch`.
 """
 
 from __future__ import annotations

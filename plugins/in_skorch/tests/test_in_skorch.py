@@ -204,6 +204,23 @@ def test_steps_are_counted_where_gradients_are_accumulated() -> None:
     assert saved == [1, 3]
 
 
+def test_a_net_that_steps_after_the_closure_has_the_hook_once() -> None:
+    """As with accelerate: gradients are computed first, and the optimizer is given no closure."""
+
+    class Apart(NeuralNetRegressor):
+        def train_step(self, batch: Any, **fit_params: Any) -> Any:
+            return super().train_step(batch, **fit_params)
+
+        def _step_optimizer(self, step_fn: Any) -> None:
+            step_fn()
+            self.optimizer_.step()
+
+    recorder = Recorder()
+    net(HookloopCallback([recorder]), kind=Apart, max_epochs=1).fit(X, Y)
+
+    assert recorder.hooks().count("on_before_optimizer_step") == recorder.loop.step == 4
+
+
 # -- stopping -------------------------------------------------------------------------------------
 
 

@@ -12,8 +12,8 @@ from hookloop.errors import ArgumentError, StateError
 from hookloop.history import History
 from hookloop.hosting import Bridge
 from hookloop.models import unwrapped
-from hookloop_in_ignite import _numbers
 from hookloop_in_ignite._run import Training
+from hookloop_in_ignite._tests import Tests
 
 if TYPE_CHECKING:
     from torch import nn
@@ -102,7 +102,7 @@ class Attached:
         self._saved: Mapping[str, Any] | None = None
         self._error: BaseException | None = None
         self._watch: Any = None
-        self._paused = self._told_late = self._testing = False
+        self._paused = False
         self._listen()
 
     @property
@@ -162,7 +162,7 @@ class Attached:
     # -- runs of the trainer -----------------------------------------------------------------------
 
     def _listen(self) -> None:
-        trainer, evaluator = self.trainer, self._evaluator
+        trainer = self.trainer
         self._inner = trainer.run
         trainer.run = self._guarded  # a handler of EXCEPTION_RAISED would swallow what it sees
         handlers = {
@@ -173,17 +173,14 @@ class Attached:
             Events.INTERRUPT: self._interrupted,
             Events.COMPLETED: self._completed,
         }
-        tests = {
-            Events.STARTED: self._test_started,
-            Events.ITERATION_STARTED: self._test_batch_started,
-            Events.ITERATION_COMPLETED: self._test_batch_completed,
-            Events.COMPLETED: self._test_completed,
-        }
         trainer.add_event_handler(Events.ITERATION_STARTED, self._iteration_started)
         trainer.add_event_handler(Events.ITERATION_COMPLETED, self._iteration_completed)
-        for engine, its in ((trainer, handlers), (evaluator, tests)):
-            for event, handler in its.items() if engine is not None else ():
-                engine.add_event_handler(event, self._noting, handler)
+        for event, handler in handlers.items():
+            trainer.add_event_handler(event, self._noting, handler)
+        if self._evaluator is not None:
+            tests = Tests(self._evaluator, trainer, lambda: self._training)
+            for event, handler in tests.handlers().items():
+                self._evaluator.add_event_handler(event, self._noting, handler)
 
     def _noting(self, engine: Any, handle: Callable[[], None]) -> None:
         """Handle an event; an exception of it ends the run, also if Ignite swallows it."""
@@ -316,35 +313,3 @@ class Attached:
             if self._now.open:
                 self._finish_epoch()
             self._now.run.end()
-
-    # -- events of the evaluator -------------------------------------------------------------------
-
-    def _test_started(self) -> None:
-        self._testing = self.running and self._now.open
-        if self._testing:
-            self._measured = _numbers.Fresh(self._evaluator)
-            self._now.begin_test()
-        elif self.running and self.trainer.last_event_name == Events.EPOCH_COMPLETED:
-            self._say_late()
-
-    def _say_late(self) -> None:
-        if not self._told_late:
-            self._told_late = True
-            self._now.loop.message(
-                "The evaluator runs after the callbacks have seen the end of the epoch, so they "
-                "never see its metrics.\nfix: attach(..., run_validation=...), or attach() after "
-                "the handler that runs it"
-            )
-
-    def _test_batch_started(self) -> None:
-        if self._testing:
-            self._now.begin_test_batch(self._evaluator.state.batch)
-
-    def _test_batch_completed(self) -> None:
-        if self._testing:
-            self._now.end_test_batch()
-
-    def _test_completed(self) -> None:
-        if self._testing:
-            self._testing = False
-            self._now.end_test(self._measured.metrics())

@@ -133,10 +133,11 @@ class Training:
             self._say_no_loss()
 
     def _act(self, act: Callable[..., Any], *arguments: Any, **settings: Any) -> None:
-        """Fire hooks of a batch; Ignite may swallow what they raise."""
+        """Fire hooks of a batch, as ``run.act`` does; Ignite may swallow what they raise."""
         try:
-            self.run.act(act, *arguments, **settings)
+            act(*arguments, **settings)
         except BaseException as error:
+            self.run.fail(error)
             self._note(error)
             raise
 
@@ -164,7 +165,11 @@ class Training:
         if len(args) > 1 or kwargs.get("closure") is not None:
             self._say_closure()
         else:
-            self._act(self.run.fire_before_step, optimizer, self._logs)
+            try:
+                self.run.fire_before_step(optimizer, self._logs)
+            except BaseException as error:
+                self._note(error)
+                raise
 
     def _say_closure(self) -> None:
         if not self._told_closure:

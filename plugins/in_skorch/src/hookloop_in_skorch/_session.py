@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from skorch import NeuralNet
 from skorch.callbacks import BatchScoring, LRScheduler
 from skorch.callbacks.lr_scheduler import WarmRestartLR
 from skorch.dataset import unpack_data
@@ -126,7 +127,7 @@ class Session:
         loop.loss = None
         logs = self._logs = Logs({"size": _numbers.size(loop.inputs)})
         if training:
-            self._step = loop.step
+            self._step, self._fired = loop.step, False
             if self._begin is None:  # batch_begin would do no more than this
                 loop.batch, loop.logs = self._batch, logs
             else:
@@ -160,18 +161,20 @@ class Session:
 
     def _watch_steps(self) -> None:
         """Learn which optimizer steps, where anybody wants to know before it does."""
-        self._stepping = self.loop.optimizer
+        self._stepping, self._fired = self.loop.optimizer, False
         self.watches = self.run.driver.registry.dispatch("on_before_optimizer_step") is not None
-        for optimizer in self.optimizers if self.watches else ():
+        plain = type(self.net).train_step is NeuralNet.train_step and len(self.optimizers) == 1
+        for optimizer in self.optimizers if self.watches and not plain else ():
             self.run.before_step(optimizer, self._begin_step)
 
     def _begin_step(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         self._stepping = optimizer
-        if len(args) < 2 and kwargs.get("closure") is None:
-            self.gradients_complete()  # a net with a train_step of its own, without closure
+        if len(args) < 2 and kwargs.get("closure") is None and not self._fired:
+            self.gradients_complete()  # a net with a train_step of its own
 
     def gradients_complete(self) -> None:
         """Fire the hook before the step, with the loss of the batch if it is known by now."""
+        self._fired = True
         if self._loss is not None:
             self.loop.loss = self._logs["loss"] = self._loss
             self._loss = None
