@@ -458,21 +458,49 @@ def test_gradients_may_be_changed_before_a_plain_step() -> None:
     assert model.weight.norm().item() == pytest.approx(1e-6, rel=1e-3)
 
 
-def test_a_stop_before_the_step_skips_it() -> None:
-    """With loop.optimizer_step, as in fit."""
+@pytest.mark.parametrize("way", ["loop.optimizer_step()", "optimizer.step()"])
+def test_a_stop_before_the_step_skips_it(way: str) -> None:
+    """As in fit, and it is not counted; savers are asked, as the window is closed."""
 
-    class Refuse(Callback):
+    class Refuse(Noting):
         def on_before_optimizer_step(self) -> None:
             self.loop.stop("bad gradients")
 
     model, optimizer = linear()
-    with hookloop.attach(model, optimizer, callbacks=[Refuse()], epochs=1) as loop:
+    refuse = Refuse()
+    with hookloop.attach(model, optimizer, callbacks=[refuse], epochs=1) as loop:
         for _ in loop.epochs():
             for x, y in loop.batches(loader()):
                 nn.functional.mse_loss(model(x), y).backward()
-                assert loop.optimizer_step() is None
+                if way == "optimizer.step()":
+                    optimizer.step()
+                else:
+                    assert loop.optimizer_step() is None
+                    assert model.weight.grad is not None
     assert loop.step == 0
     assert model.weight.count_nonzero() == 0
+    assert refuse.hooks().count("batch_checkpoint") == 1
+
+
+def test_two_loops_over_batches_at_once_are_refused() -> None:
+    """Their batches could not be told apart, nor a run be resumed."""
+    with (
+        pytest.raises(
+            HookloopError, match="fix: zip the loaders"
+        ),
+        hookloop.attach(None, epochs=1) as loop,
+    ):
+        for _ in loop.epochs():
+            for _ in zip(loop.batches(loader()), loop.batches(loader()), strict=True):
+                pass
+
+
+def test_nothing_of_the_last_batch_is_kept_alive() -> None:
+    """Neither its data nor the graph of its loss."""
+    model, optimizer = linear()
+    with hookloop.attach(model, optimizer, epochs=1) as loop:
+        train(loop, model, optimizer)
+    assert loop.inputs is loop.targets is loop.loss is None
 
 
 def test_a_closure_has_the_hook_after_its_gradients(noting: Noting) -> None:

@@ -144,6 +144,7 @@ class AttachedLoop(Loop):
         self._passes, self._steps = Passes(), Steps(run)
         self._current: int | None = None  # whose batch is open; a reference would keep it alive
         self._left = False  # its loop was left by break
+        self._latest = 0  # the pass that was opened last
         self._index = -1
         self._asked_last: tuple[int, Logs, bool] | None = None
         self._kept: dict[str, Any] | None = None  # the state in which the batches have ended
@@ -186,6 +187,7 @@ class AttachedLoop(Loop):
             signals.leave(self, self._on_interrupt)
 
     def _close(self) -> None:
+        self.inputs = self.targets = self.outputs = self.loss = None  # and the graph behind it
         self._run.close()
         self._open.close()
 
@@ -273,11 +275,16 @@ class AttachedLoop(Loop):
         cost = self._passes.cost()
         if cost is not None:
             self.message(f"To go on where the run was, {cost}.")
-        return Batches(self._passes.items(), self.next_batch, self.leave)
+        batches = Batches(self._passes.items(), self.next_batch, self.leave)
+        self._latest = id(batches)
+        return batches
 
     def next_batch(self, batches: Batches) -> Any:
         """End the open batch and begin the next one, if there is one."""
         self._check_running()
+        if id(batches) != self._latest:
+            message = "Two loops over loop.batches() are under way at once."
+            raise HookloopError(message, fix="zip the loaders: loop.batches(zip(first, second))")
         self._end_batch()
         item: Any = END if self._cut() else next(batches.items, END)
         if item is END:
@@ -378,9 +385,10 @@ class AttachedLoop(Loop):
     ) -> Any:
         """Make an optimizer step that callbacks can look into, or refuse.
 
-        ``optimizer.step()`` runs ``on_before_optimizer_step`` too. This is for what that cannot:
-        a callback that asks to stop in that hook has the step skipped, and an optimizer that
-        calls a closure has the hook run once the closure has made the gradients.
+        A plain ``optimizer.step()`` runs ``on_before_optimizer_step`` too; a callback that asks to
+        stop in it has the step skipped, for which the gradients are dropped. This is for what it
+        cannot do: gradients stay as they are, and an optimizer that calls a closure has the hook
+        run once the closure has made them.
 
         Args:
             optimizer: Which one; by default the first.

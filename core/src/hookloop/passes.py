@@ -128,7 +128,8 @@ class Passes:
             Whether those data went on from one epoch to the next.
         """
         resume: Any = self._resume
-        kept, current = held.get("kept"), self._inside and self._number == resume["pass"]
+        kept: bool | None = held.get("kept")
+        current = self._inside and self._number == resume["pass"]
         if self._inside and self._number <= resume["pass"]:
             _check_same(source, held)
         if current and not kept:
@@ -141,7 +142,7 @@ class Passes:
             self._cost = source.cost_of_skipping()
         elif source.once and self._number == resume["pass"]:
             self._cost = "this iterator has to stand where it stood: nothing is drawn from it"
-        return kept  # type: ignore[no-any-return]
+        return kept
 
     def _skipped(self) -> int | None:
         """Tell how many batches of this pass the earlier run has used; None for all of them."""

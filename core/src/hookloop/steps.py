@@ -90,7 +90,7 @@ class Steps:
                     "optimizer.step(closure).\nfix: loop.optimizer_step(closure=closure)"
                 )
             return
-        self._fire(optimizer)
+        self._run.fire_before_step(optimizer, self._run.loop.logs)
 
     def _after(self, *_: Any) -> None:
         self.made = True
