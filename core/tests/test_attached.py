@@ -485,9 +485,7 @@ def test_a_stop_before_the_step_skips_it(way: str) -> None:
 def test_two_loops_over_batches_at_once_are_refused() -> None:
     """Their batches could not be told apart, nor a run be resumed."""
     with (
-        pytest.raises(
-            HookloopError, match="fix: zip the loaders"
-        ),
+        pytest.raises(HookloopError, match="fix: zip the loaders"),
         hookloop.attach(None, epochs=1) as loop,
     ):
         for _ in loop.epochs():
