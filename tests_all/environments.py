@@ -24,14 +24,20 @@ from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-_MANIFESTS = sorted([ROOT / "core" / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")])
+
+
+def _by_name(*patterns: str) -> dict[str, Path]:
+    manifests = sorted(path for pattern in patterns for path in ROOT.glob(pattern))
+    return {
+        tomllib.loads(manifest.read_text(encoding="utf-8"))["project"]["name"]: manifest.parent
+        for manifest in manifests
+    }
+
+
 #: Distributions whose sources are here, by name, and their folders. The bridges are among them.
-FOLDERS = {
-    tomllib.loads(manifest.read_text(encoding="utf-8"))["project"]["name"]: manifest.parent
-    for manifest in sorted(
-        [ROOT / "core" / "pyproject.toml", *ROOT.glob("plugins/*/pyproject.toml")]
-    )
-}
+FOLDERS = _by_name("core/pyproject.toml", "plugins/*/pyproject.toml")
+#: The same with the examples, whose tests belong to the whole suite.
+SOURCES = FOLDERS | _by_name("examples/plugins/*/pyproject.toml")
 #: What the tests of a plugin may use beside what the plugin declares.
 TOOLS = ("pytest", "hypothesis", "pyte")
 
@@ -45,9 +51,9 @@ def build(out: Path) -> None:
     sources = out / "sources"
     shutil.rmtree(out, ignore_errors=True)
     ignore = shutil.ignore_patterns("*.egg-info", "build", "__pycache__", "tests")
-    for folder in FOLDERS.values():
+    for folder in SOURCES.values():
         shutil.copytree(folder, sources / folder.name, ignore=ignore)
-    copies = [sources / folder.name for folder in FOLDERS.values()]
+    copies = [sources / folder.name for folder in SOURCES.values()]
     _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", out, *copies)
     shutil.rmtree(sources)
 
@@ -117,6 +123,15 @@ def _link(folder: Path, names: Sequence[str]) -> None:
         for top in tops:
             if not (folder / top).exists():
                 (folder / top).symlink_to(Path(str(distribution.locate_file(top))))
+        for path in distribution.files or ():
+            if path.parent.name == "bin" and ".." in path.parts:
+                _link_program(Path(str(path.locate())).resolve(), folder.parent / "bin")
+
+
+def _link_program(program: Path, folder: Path) -> None:
+    """Link a program that is no script: a script would run in the environment it is from."""
+    if program.read_bytes()[:2] != b"#!" and not (folder / program.name).exists():
+        (folder / program.name).symlink_to(program)
 
 
 def _collect(name: str, found: set[str]) -> None:
@@ -127,7 +142,7 @@ def _collect(name: str, found: set[str]) -> None:
         return
     found.add(name)
     for other in (_name(one) for one in required if "extra ==" not in one):
-        if other not in found and other not in FOLDERS:
+        if other not in found and other not in SOURCES:
             _collect(other, found)
 
 
@@ -138,7 +153,7 @@ def _name(requirement: str) -> str:
 def everything() -> list[str]:
     """Name all that is installed beside this Python, but for what is ours."""
     names = {one.metadata["Name"] for one in metadata.distributions()}
-    return sorted(name for name in names if name not in FOLDERS)
+    return sorted(name for name in names if name not in SOURCES)
 
 
 def main() -> None:
@@ -146,7 +161,7 @@ def main() -> None:
     wheels, folder = (Path(word).resolve() for word in sys.argv[1:])
     build(wheels)
     shutil.rmtree(folder, ignore_errors=True)
-    make(folder, wheels, FOLDERS, everything())
+    make(folder, wheels, SOURCES, everything())
 
 
 if __name__ == "__main__":
