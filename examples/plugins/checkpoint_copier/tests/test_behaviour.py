@@ -79,7 +79,7 @@ def test_the_place_in_the_list_does_not_matter(tmp_path: Path) -> None:
 def test_training_does_not_wait_for_a_copy(tmp_path: Path) -> None:
     """A copy that hangs behind other writing holds up nobody before the end of the run."""
     go_on = threading.Event()
-    behind = files.background(go_on.wait)
+    behind = files.background(lambda: go_on.wait(30))
 
     class Free(Callback):
         def on_train_end(self) -> None:
