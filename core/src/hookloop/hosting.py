@@ -74,9 +74,14 @@ class Run:
         before = self.driver.registry.dispatch("on_before_optimizer_step")
         if before is None:
             return
-        requests = self.loop.requests
-        self.act(before, self.loop, optimizer, logs)
-        if self.loop.requests > requests:
+        loop = self.loop
+        requests = loop.requests
+        try:
+            before(loop, optimizer, logs)
+        except BaseException as error:
+            self.fail(error)
+            raise
+        if loop.requests > requests:
             self._skipped = optimizer
             optimizer.zero_grad(set_to_none=True)
 

@@ -29,9 +29,9 @@ def detached(value: Any) -> Any:
     A tensor on the CPU is read at once, which is cheaper there than a copy; on an accelerator it
     is copied on the device, which does not wait. Anything that is no 0-d tensor stays as given.
     """
-    if getattr(value, "ndim", None) != 0 or not hasattr(value, "detach"):
+    if type(value) in _PLAIN or getattr(value, "ndim", None) != 0 or not hasattr(value, "detach"):
         return value
-    return read(value) if value.device.type == "cpu" else value.detach().clone()
+    return read(value) if value.is_cpu else value.detach().clone()
 
 
 def _whole(value: Any) -> Any:

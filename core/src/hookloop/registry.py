@@ -86,9 +86,11 @@ class Registry:
             A function of exactly the hook's arguments, or None if nobody implements it. It stays
             valid, also when a callback is turned off later.
         """
-        if hook not in self._compiled:
-            self._compiled[hook] = self._compile(hook)
-        return self._compiled[hook]
+        try:
+            return self._compiled[hook]
+        except KeyError:
+            call = self._compiled[hook] = self._compile(hook)
+            return call
 
     def call(self, hook: str, **arguments: Any) -> Any:
         """Call a hook by name, also one that a plugin brought.

@@ -50,6 +50,7 @@ class Session:
         self._logs = Logs()
         self._means = Means()
         self._loss: Any = None
+        self._of_net, self._see = vars(net), self._see_loss  # once, not in every batch
         self._scores = any(isinstance(one, BatchScoring) for _, one in net.callbacks_)
         arguments = net.get_params_for("iterator_train")
         samples = _numbers.length(train)
@@ -123,7 +124,8 @@ class Session:
     def begin_batch(self, data: Any, *, training: bool) -> None:
         """Begin a batch; the first one of validation begins validation, which has no other sign."""
         loop, driver = self.loop, self.run.driver
-        loop.inputs, loop.targets = unpack_data(data)
+        pair = type(data) in (list, tuple) and len(data) == 2  # the usual case, sooner
+        loop.inputs, loop.targets = data if pair else unpack_data(data)
         loop.loss = None
         logs = self._logs = Logs({"size": _numbers.size(loop.inputs)})
         if training:
@@ -184,12 +186,12 @@ class Session:
         """See the loss as soon as the net has it: skorch tells it only after the step."""
         if self.watches:
             self._get_loss = self.net.get_loss
-            vars(self.net)["get_loss"] = self._see_loss
+            self._of_net["get_loss"] = self._see
 
     def unwatch_loss(self) -> None:
         """Leave the net as it was: it may be saved between two batches."""
         if self.watches:
-            vars(self.net).pop("get_loss", None)
+            self._of_net.pop("get_loss", None)
 
     def _see_loss(self, *args: Any, **kwargs: Any) -> Any:
         self._loss = self._get_loss(*args, **kwargs)

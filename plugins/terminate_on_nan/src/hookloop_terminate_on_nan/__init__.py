@@ -92,8 +92,8 @@ class TerminateOnNaN(Callback):
                 left.append(name)
                 continue
             self._missing.discard(name)
-            if getattr(value, "is_cpu", True):  # a float, most of the time
-                value = logs[name]
+            if type(value) is float or getattr(value, "is_cpu", True):
+                value = value if type(value) is float else logs[name]
                 if not is_finite(value):
                     self._found(self._place(name, batch), value)
             else:
@@ -105,6 +105,8 @@ class TerminateOnNaN(Callback):
 
     def _settle(self) -> None:
         """Look at everything that is on its way; waits for what has not arrived."""
+        if not self._arriving:  # nothing ever is on the CPU, and this runs twice a batch
+            return
         arriving, self._arriving = self._arriving, []
         for one in arriving:
             value = one.read()
