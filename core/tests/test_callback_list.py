@@ -227,3 +227,19 @@ def test_the_environment_adds_callbacks_to_a_loop_of_ones_own(
     hooks.on_epoch_end(0, {"loss": 1.0})
     assert [type(callback).__name__ for callback in hooks] == ["History"]
     assert capsys.readouterr().out == "HOOKLOOP_CALLBACKS adds history\n"
+
+
+def test_what_is_added_before_the_step_is_written_back() -> None:
+    """As for every other hook that is given a mapping."""
+
+    class Adds(Callback):
+        def on_before_optimizer_step(self, logs: Any) -> None:
+            logs["norm"] = 0.5
+
+    hooks = CallbackList([Adds()], model=None)
+    hooks.on_train_begin()
+    hooks.on_epoch_begin(0)
+    hooks.on_train_batch_begin(0)
+    logs: dict[str, Any] = {"loss": 1.0}
+    hooks.on_before_optimizer_step(None, logs)
+    assert logs == {"loss": 1.0, "norm": 0.5}

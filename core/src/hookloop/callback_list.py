@@ -124,7 +124,9 @@ class CallbackList:
         self, optimizer: Any = None, logs: Mapping[str, Any] | None = None
     ) -> None:
         chosen = optimizer if optimizer is not None else self._started().loop.optimizer
-        self._act(Driver.fire, "on_before_optimizer_step", chosen, self._batch_logs(logs))
+        found = self._batch_logs(logs)
+        self._act(Driver.fire, "on_before_optimizer_step", chosen, found)
+        _write_back(logs, found)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         loop = self._in_training()

@@ -12,8 +12,8 @@ from hookloop.errors import ArgumentError, StateError
 from hookloop.history import History
 from hookloop.hosting import Bridge
 from hookloop.models import unwrapped
+from hookloop_in_ignite._evaluation import Tests
 from hookloop_in_ignite._run import Training
-from hookloop_in_ignite._tests import Tests
 
 if TYPE_CHECKING:
     from torch import nn

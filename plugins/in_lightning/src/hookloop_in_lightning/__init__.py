@@ -8,10 +8,10 @@ from typing import Any
 from hookloop.checks import one_of
 from hookloop.history import History
 from hookloop.hosting import Bridge, Run
+from hookloop_in_lightning._evaluation import Predictions, Tests
 from hookloop_in_lightning._fit import Fit
 from hookloop_in_lightning._framework import EarlyStopping, Trainer
 from hookloop_in_lightning._loop import LightningLoop, about, params, prepare
-from hookloop_in_lightning._tests import Predictions, Tests
 
 __all__ = ["HookloopCallback"]
 __version__ = "0.1.0"

@@ -7,10 +7,10 @@ from typing import Any
 from hookloop.hosting import Run
 from hookloop.logs import Logs
 from hookloop.structures import size_of
+from hookloop_in_lightning._evaluation import Tests
 from hookloop_in_lightning._framework import Trainer
 from hookloop_in_lightning._loop import numbers, show
 from hookloop_in_lightning._metrics import Fresh, is_number
-from hookloop_in_lightning._tests import Tests
 
 _AGREED = "another process asked to stop"
 _LEFT_OUT = (
