@@ -482,6 +482,66 @@ def test_a_stop_before_the_step_skips_it(way: str) -> None:
     assert refuse.hooks().count("batch_checkpoint") == 1
 
 
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.LBFGS], ids=["SGD", "LBFGS"])
+def test_a_stop_before_a_step_with_a_closure_skips_it_too(kind: Any) -> None:
+    """However often the optimizer evaluates the closure."""
+
+    class Refuse(Callback):
+        def on_before_optimizer_step(self) -> None:
+            self.loop.stop("bad gradients")
+
+    model = linear()[0]
+    optimizer = kind(model.parameters(), lr=0.1)
+    with hookloop.attach(model, optimizer, callbacks=[Refuse()], epochs=1) as loop:
+        for _ in loop.epochs():
+            for x, y in loop.batches(loader()):
+
+                def closure(x: Any = x, y: Any = y) -> Any:
+                    optimizer.zero_grad()
+                    loss = nn.functional.mse_loss(model(x), y)
+                    loss.backward()
+                    return loss
+
+                loop.optimizer_step(closure=closure)
+    assert loop.step == 0
+    assert model.weight.count_nonzero() == 0
+
+
+def test_what_is_logged_after_a_validation_loop_was_left_is_of_the_validation(
+    noting: Noting,
+) -> None:
+    """The test batch that was left ends first."""
+    with hookloop.attach(None, callbacks=[noting], epochs=1) as loop:
+        for _ in loop.epochs():
+            with loop.validation():
+                for _ in loop.batches(loader()):
+                    loop.log(loss=1.0)
+                    break
+                loop.log(total=5.0)
+    assert ("test_batch_end", 0, {"size": 2, "loss": 1.0}) in noting.calls
+    assert ("test_end", {"loss": 1.0, "total": 5.0}) in noting.calls
+
+
+def test_a_late_signal_saves_nothing_of_an_unknown_place() -> None:
+    """After a step behind the batches, the state belongs to no batch; in place, it is saved."""
+
+    def asked(leftover: bool) -> int:
+        model, optimizer = linear()
+        seen = Noting()
+        loop = hookloop.attach(model, optimizer, callbacks=[seen], epochs=2, on_interrupt="return")
+        with loop:
+            for _ in loop.epochs():
+                for x, y in loop.batches(loader()):
+                    step(loop, model, optimizer, x, y)
+                if leftover:
+                    optimizer.step()
+                signal.raise_signal(signal.SIGINT)
+        return seen.hooks().count("batch_checkpoint")
+
+    assert asked(leftover=False) == 4  # three batches, and the last one again
+    assert asked(leftover=True) == 3
+
+
 def test_two_loops_over_batches_at_once_are_refused() -> None:
     """Their batches could not be told apart, nor a run be resumed."""
     with (

@@ -243,3 +243,17 @@ def test_what_is_added_before_the_step_is_written_back() -> None:
     logs: dict[str, Any] = {"loss": 1.0}
     hooks.on_before_optimizer_step(None, logs)
     assert logs == {"loss": 1.0, "norm": 0.5}
+
+
+def test_what_the_environment_adds_is_added_to_each_run_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The list itself stays as it was given."""
+    monkeypatch.setenv("HOOKLOOP_CALLBACKS", "+history")
+    hooks = CallbackList([], model=None)
+    lengths = []
+    for _ in range(3):
+        hooks.on_train_begin()
+        lengths.append(len(hooks))
+        hooks.on_train_end()
+    assert lengths == [1, 1, 1]

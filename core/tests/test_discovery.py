@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,3 +120,20 @@ def test_a_class_is_known_by_its_entry_point_without_importing_others(install: I
     assert plugin.name == "history"
     assert plugin_of(dict) is None
     assert "not_there" not in sys.modules
+
+
+def test_the_readme_of_an_editable_installation_is_that_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an installation copied is older than what its author is writing."""
+    folder, info = tmp_path / "a folder", tmp_path / "place" / "edited-1.0.dist-info"
+    folder.mkdir()
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: edited\nVersion: 1.0\n\nold\n")
+    monkeypatch.syspath_prepend(info.parent)
+    assert discovery.readme("edited") == "old\n"
+    about = {"url": folder.as_uri(), "dir_info": {"editable": True}}
+    (info / "direct_url.json").write_text(json.dumps(about))
+    assert discovery.readme("edited") == "old\n"
+    (folder / "README.md").write_text("new\n")
+    assert discovery.readme("edited") == "new\n"

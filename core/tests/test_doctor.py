@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
+from hookloop.doctor import is_too_old
 from hookloop.outside import VARIABLES, Finding, examine
 
 GOOD = """
@@ -256,7 +258,7 @@ def test_a_callback_from_outside_that_is_not_installed_stops_every_run() -> None
     ("environment", "what", "broken"),
     [
         ({"HOOKLOOP_DISABLE": "history"}, "HOOKLOOP_DISABLE removes history", False),
-        ({"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}, "torch.load runs the code", True),
+        ({"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}, "torch.load runs the code", False),
         (
             {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1", "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "yes"},
             "torch.load refuses every file",
@@ -294,3 +296,20 @@ def test_every_finding_is_printed_with_its_fix(tmp_path: Path) -> None:
         "unset PYTHONPATH, unless you want that",
     ]
     assert count == "1 broken"
+
+
+@pytest.mark.parametrize(
+    ("requirement", "version", "old"),
+    [
+        ("hookloop>=0.2,<0.3", "0.1.4", True),
+        ("hookloop>=0.2,<0.3", "0.3.0", False),
+        ("hookloop~=1.4", "1.3", True),
+        ("hookloop==0.2.*", "0.1.0", True),
+        ("hookloop==0.2.*", "0.3.0", False),
+        ("hookloop>0.1", "0.1", True),
+        ("hookloop<2", "3", False),
+    ],
+)
+def test_which_side_a_version_is_off(requirement: str, version: str, old: bool) -> None:
+    """Below the range core is to be upgraded; above it, the plugin is."""
+    assert is_too_old(Requirement(requirement), version) == old

@@ -148,7 +148,7 @@ class AttachedLoop(Loop):
         self._index = -1
         self._asked_last: tuple[int, Logs, bool] | None = None
         self._kept: dict[str, Any] | None = None  # the state in which the batches have ended
-        self._again = False
+        self._kept_at, self._again = 0, False
         self._test: Validation | None = None
 
     # -- the block ---------------------------------------------------------------------------------
@@ -333,12 +333,17 @@ class AttachedLoop(Loop):
         """
         if self._asked_last is not None and self._asked_last[0] == self._index:
             self.position = (self.epoch or 0, self._index + 1)
-            self._kept = state.capture(self)
+            self._kept, self._kept_at = state.capture(self), self._steps.total
             self.position = None
 
     def _ask_again(self) -> None:
-        """Let savers save if a signal came after they were asked last: in validation, mostly."""
-        if self._asked_last is not None and self.interrupted and not self._asked_last[2]:
+        """Let savers save if a signal came after they were asked last: in validation, mostly.
+
+        Not after a step that was made behind the batches: the place of such a state has no name.
+        """
+        if self._asked_last is None or self._kept is None or self._asked_last[2]:
+            return
+        if self.interrupted and self._kept_at == self._steps.total:
             self._again = True
             self._ask(*self._asked_last[:2])
 
@@ -346,7 +351,9 @@ class AttachedLoop(Loop):
 
     def log(self, name: str | None = None, value: Any = None, /, **values: Any) -> None:
         self._abandon()
-        if self._left:
+        if self._test is not None and self._test.left:
+            self._test.end_batch()
+        elif self._left:
             self._end_batch()
         if name is not None:
             values[name] = value

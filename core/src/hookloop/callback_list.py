@@ -55,7 +55,8 @@ class CallbackList:
         validation_data: Any = None,
         history: bool = False,
     ) -> None:
-        self._callbacks = load_callbacks(callbacks) + ([History()] if history else [])
+        self._given = load_callbacks(callbacks) + ([History()] if history else [])
+        self._callbacks = list(self._given)  # of the run under way, with what the environment adds
         self._about = {"model": model, "params": params, "validation_data": validation_data}
         self._optimizers = [optimizer] if optimizer is not None else []
         self._run: Run | None = None
@@ -65,7 +66,8 @@ class CallbackList:
         if self._run is not None and not self._run.over:
             message = "The list of callbacks is fixed while a run is under way."
             raise HookloopError(message, fix="append before the first hook is called")
-        self._callbacks += load_callbacks([callback])
+        self._given += load_callbacks([callback])
+        self._callbacks = list(self._given)
 
     def __iter__(self) -> Iterator[Any]:
         return iter(self._callbacks)
@@ -85,7 +87,7 @@ class CallbackList:
     def _started(self) -> Run:
         """Give the run under way; where there is none, begin one."""
         if self._run is None or self._run.over:
-            chosen, said = with_environment(self._callbacks)
+            chosen, said = with_environment(self._given)
             self._callbacks = load_callbacks(chosen)
             loop = ListLoop(
                 optimizers=self._optimizers, callbacks=named(self._callbacks), **self._about

@@ -129,10 +129,25 @@ def readme(distribution: str) -> str:
     from importlib import metadata
 
     try:
-        found: Any = metadata.metadata(distribution)  # an email.Message, by contract with less
-        return str(found.get("Description") or "")
+        found = metadata.distribution(distribution)
+        about: Any = found.metadata  # an email.Message, by contract with less
+        return _edited_readme(found) or str(about.get("Description") or "")
     except Exception:  # what damaged metadata lead to differs between versions of Python
         return ""
+
+
+def _edited_readme(distribution: Any) -> str:
+    """Give the README of an editable installation as it is now; its metadata hold an older one."""
+    import json
+    from pathlib import Path
+    from urllib.parse import urlparse
+    from urllib.request import url2pathname
+
+    about = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if not about.get("dir_info", {}).get("editable"):
+        return ""
+    page = Path(url2pathname(urlparse(about["url"]).path)) / "README.md"
+    return page.read_text(encoding="utf-8") if page.is_file() else ""
 
 
 def version(distribution: str) -> str | None:

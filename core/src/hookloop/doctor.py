@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from packaging.requirements import Requirement
+from packaging.version import Version
+
 from hookloop import __version__, discovery, outside
 from hookloop.discovery import Plugin, canonical
 from hookloop.outside import Finding
 from hookloop.probe import isolated, probe
-from hookloop.versions import Requirement, allows, is_too_old, read_requirement
 
 if TYPE_CHECKING:
     import argparse
@@ -87,25 +89,46 @@ def _unmet(plugins: Iterable[Plugin]) -> Iterator[Finding]:
     """Find what core and the plugins need, and is not there, or in another version."""
     for who in sorted({"hookloop", *(plugin.distribution for plugin in plugins)}):
         for text in discovery.needs(who):
-            need = read_requirement(text)
-            if need is None or need.marker:  # of an extra, or of another system
+            need = _needed(text)
+            if need is None:
                 continue
-            version = discovery.version(need.name)
+            wanted, version = text.partition(";")[0].strip(), discovery.version(need.name)
             if version is None:
-                what = f"{who} needs {need.name}{need.versions}, which is not installed."
-                yield Finding("requirement", what, f'pip install "{need.name}{need.versions}"')
-            elif not allows(need.versions, version):
-                yield _mismatch(who, need, version)
+                what = f"{who} needs {wanted}, which is not installed."
+                yield Finding("requirement", what, f'pip install "{wanted}"')
+            elif not need.specifier.contains(version, prereleases=True):
+                yield _mismatch(who, need, wanted, version)
 
 
-def _mismatch(who: str, need: Requirement, version: str) -> Finding:
-    what = f"{who} needs {need.name}{need.versions}; installed is {version}."
-    fix = f'pip install "{need.name}{need.versions}"'
+def _needed(text: str) -> Requirement | None:
+    """Read a requirement; None for one of an extra or of another system, or none at all."""
+    try:
+        need = Requirement(text)
+        applies = need.marker is None or need.marker.evaluate({"extra": ""})
+    except ValueError:  # packaging's own errors are of that kind
+        return None
+    return need if applies and not need.url else None
+
+
+def _mismatch(who: str, need: Requirement, wanted: str, version: str) -> Finding:
+    what = f"{who} needs {wanted}; installed is {version}."
+    fix = f'pip install "{wanted}"'
     if canonical(need.name) == "hookloop":
-        old = is_too_old(need.versions, version)
+        old = is_too_old(need, version)
         fix = "pip install --upgrade hookloop" if old else f"pip install --upgrade {who}"
         what += " It is too old." if old else f" {who} was not made for it."
     return Finding("requirement", what, fix)
+
+
+def is_too_old(need: Requirement, version: str) -> bool:
+    """Tell whether a version lies below all those that a requirement allows."""
+    there = Version(version)
+    lows = [
+        (one.operator, Version(one.version.removesuffix(".*")))
+        for one in need.specifier
+        if one.operator in (">=", ">", "~=", "==")
+    ]
+    return any(there < low or (sign == ">" and there == low) for sign, low in lows)
 
 
 def _clashes(names: Iterable[tuple[Plugin, ...]]) -> Iterator[Finding]:

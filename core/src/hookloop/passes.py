@@ -253,26 +253,37 @@ def _called(following: Callable[[Any], Any], argument: Any) -> Any:
 
 
 class Validation:
-    """One validation: its batches, and the means of what was logged in them."""
+    """One validation: its batches, and the means of what was logged in them.
+
+    Attributes:
+        left: Whether a loop over its batches was left by ``break``: the open one ends next.
+    """
 
     def __init__(self, run: Run) -> None:
         self._run, self._loop = run, run.loop
         self._index, self._open, self._means = -1, False, Means()
+        self.left = False
 
     def batches(self, data: Iterable[Any]) -> Iterator[Any]:
         """Give the batches of a loader, with the test hooks around each."""
         for item in data:
             self._begin(item)
-            yield item
-            self._end_batch()
+            try:
+                yield item
+            except GeneratorExit:
+                self.left = True
+                raise
+            self.end_batch()
 
     def _begin(self, item: Any) -> None:
-        self._end_batch()  # of a loop that was left by break
+        self.end_batch()  # of a loop that was left by break
         self._index, self._open = self._index + 1, True
         logs = Logs({"size": size_of(item)})
         self._run.act(self._run.driver.test_batch_begin, self._index, logs)
 
-    def _end_batch(self) -> None:
+    def end_batch(self) -> None:
+        """End the open batch, if there is one."""
+        self.left = False
         if self._open:
             self._open, logs = False, self._loop.logs
             self._run.act(self._run.driver.test_batch_end, self._index, logs)
@@ -280,7 +291,7 @@ class Validation:
 
     def end(self) -> Logs:
         """End the open batch, and give the logs of the validation."""
-        self._end_batch()
+        self.end_batch()
         found = Logs()
         found.update(self._means.result(), self._loop.logs)
         return found

@@ -24,10 +24,11 @@ class Steps:
     Attributes:
         made: Whether any of them has made a step since this was last set to False: the window of
             gradient accumulation is closed then.
+        total: How many steps they have made together.
     """
 
     def __init__(self, run: Run) -> None:
-        self._run, self.made = run, False
+        self._run, self.made, self.total = run, False, 0
         self._explicit = self._told = False
         wanted = run.loop.registry.dispatch(_HOOK) is not None
         for optimizer in run.loop.optimizers:
@@ -63,14 +64,17 @@ class Steps:
             self._explicit = False
 
     def _watched(self, closure: Callable[[], Any], optimizer: Any) -> Callable[[], Any]:
-        fired = False
+        """Run the hook once the closure has made gradients; refused ones are dropped, each time."""
+        loop, requests, fired = self._run.loop, self._run.loop.requests, False
 
         def evaluate() -> Any:
             nonlocal fired
             loss = closure()
             if not fired:
                 fired = True
-                self._fire(optimizer)
+                self._run.fire_before_step(optimizer, loop.logs)
+            elif loop.requests > requests:
+                optimizer.zero_grad(set_to_none=True)
             return loss
 
         return evaluate
@@ -94,3 +98,4 @@ class Steps:
 
     def _after(self, *_: Any) -> None:
         self.made = True
+        self.total += 1

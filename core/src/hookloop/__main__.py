@@ -1,0 +1,5 @@
+"""``python -m hookloop``: the command line, where its program is not on the path."""
+
+from hookloop.cli import main
+
+raise SystemExit(main())
