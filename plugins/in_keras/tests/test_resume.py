@@ -241,6 +241,22 @@ def test_a_backup_that_was_cut_between_its_files_loses_nothing(tmp_path: Path) -
     assert resumed.history["loss"][:2] == cut.history["loss"]
 
 
+def test_files_of_the_users_in_the_folder_of_the_backup_stay(tmp_path: Path) -> None:
+    """Whatever they are called; the states of weights that were replaced are deleted."""
+    folder = tmp_path / "backup"
+    folder.mkdir()
+    theirs = ["hookloop.-1.pt", "hookloop.1.pt.old", "hookloop.best.pt", "my.hookloop.0.pt"]
+    for name in theirs:
+        (folder / name).write_text("mine")
+    keeper = keras.callbacks.BackupAndRestore(str(folder), delete_checkpoint=False)
+
+    fit(made(), [HookloopCallback([], backup=keeper)], epochs=3)
+
+    states = ["hookloop.6.pt", "hookloop.9.pt"]
+    assert sorted(path.name for path in folder.glob("*hookloop*")) == sorted([*theirs, *states])
+    assert {(folder / name).read_text() for name in theirs} == {"mine"}
+
+
 def test_weights_without_a_state_are_told(tmp_path: Path, capsys: Any) -> None:
     """A backup that was begun without the bridge: the callbacks begin afresh, and it says so."""
     keeper = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
