@@ -127,6 +127,7 @@ class AttachedLoop(Loop):
 
     host = "attach"
     features = HOSTS[host]
+    how_to_validate = "log it in `with loop.validation():`"
     _stateful: list[Any]
     _run: Run
 

@@ -725,3 +725,16 @@ def test_a_missing_ignite_is_named_with_its_pip_line() -> None:
 
     assert done.returncode == 1
     assert 'fix: pip install "hookloop-in-ignite[ignite]"' in done.stderr
+
+
+def test_a_metric_of_validation_that_nothing_reports_has_a_fix_for_ignite() -> None:
+    """A run without validation is told how to get it, in words of this framework."""
+    case = Case()
+    case.attach("early_stopping", evaluator=None, run_validation=None)
+
+    with pytest.warns(UserWarning, match="early_stopping: 'val_loss' was") as caught:
+        case.run()
+
+    assert str(caught[0].message).endswith(
+        "\nfix: attach(..., evaluator=..., run_validation=...), or monitor one of these"
+    )

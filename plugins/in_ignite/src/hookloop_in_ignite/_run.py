@@ -16,6 +16,7 @@ class IgniteLoop(BridgeLoop):
 
     host = "Ignite"
     features = HOSTS[host]
+    how_to_validate = "attach(..., evaluator=..., run_validation=...)"
 
 
 class Training:
