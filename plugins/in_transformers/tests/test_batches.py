@@ -102,6 +102,10 @@ def tags() -> list[dict[str, Tensor]]:
     return [{"x": one, "labels": label} for one, label in zip(x, labels, strict=True)]
 
 
+#: One optimizer step, of four micro-batches of one row.
+WINDOW = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "max_steps": 1}
+
+
 def test_a_loss_that_is_divided_over_the_window_is_made_the_micro_batchs_own(make: Any) -> None:
     """Where the model divides by num_items_in_batch, of unequal micro-batches."""
     rows, model, notes = tags(), Tagger(Config()), make.Notes()
@@ -113,9 +117,7 @@ def test_a_loss_that_is_divided_over_the_window_is_made_the_micro_batchs_own(mak
         notes,
         model=model,
         train=rows,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=4,
-        max_steps=1,
+        **WINDOW,
     ).train()
 
     assert losses(notes) == pytest.approx(wanted, rel=1e-6)
@@ -147,9 +149,7 @@ def test_a_stop_inside_a_window_leaves_the_loss_the_micro_batchs_own(
         others=[HookloopCallback(chosen[1])],
         model=model,
         train=rows,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=4,
-        max_steps=1,
+        **WINDOW,
     ).train()
 
     assert [losses(one) for one in notes] == [[pytest.approx(wanted, rel=1e-6)]] * 2
