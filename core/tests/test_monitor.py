@@ -185,35 +185,43 @@ MISSING = [
         "reported: loss, accuracy.\nfix: pass validation_data=, or monitor one of these",
     ),
     (
+        "val_acc",
+        {"loss": 1.0, "val_loss": 1.0},
+        "who: 'val_acc' was not reported at the end of this epoch, which does not count; "
+        "reported: loss, val_loss.\nfix: report it, or monitor one of these",
+    ),
+    (
         "acc",
         {"loss": 1.0},
         "who: 'acc' was not reported at the end of this epoch, which does not count; "
-        "reported: loss.\nfix: monitor one of these",
+        "reported: loss.\nfix: report it, or monitor one of these",
     ),
     (
         "loss",
         {"loss": torch.zeros(2)},
         "who: 'loss' is a Tensor, not a single number, at the end of this epoch, which does not "
-        "count; reported: loss.\nfix: monitor one of these",
+        "count; reported: loss.\nfix: report a number, or monitor another one",
     ),
     (
         "loss",
         {},
         "who: 'loss' was not reported at the end of this epoch, which does not count; "
-        "reported: none.\nfix: monitor one of these",
+        "reported: none.\nfix: report it",
     ),
 ]
 
 
 @pytest.mark.parametrize(
-    ("name", "logs", "text"), MISSING, ids=["validation", "other", "no number", "nothing"]
+    ("name", "logs", "text"),
+    MISSING,
+    ids=["validation", "more of it", "other", "no number", "nothing"],
 )
 def test_a_missing_metric_is_one_warning_with_what_was_reported(
     name: str, logs: dict[str, Any], text: str
 ) -> None:
     """Said once, not every epoch; and the epoch gives no value."""
     monitor = Monitor(name, who="who")
-    monitor.start()
+    monitor.start(how_to_validate="pass validation_data=")
     with pytest.warns(UserWarning, match="who: ") as caught:
         assert monitor.value(Logs(logs)) is None
     assert [str(warning.message) for warning in caught] == [text]
@@ -264,7 +272,7 @@ def test_a_name_that_nothing_reports_is_said_before_the_first_epoch() -> None:
     monitor.value(Logs({"loss": 1.0}))
     assert [str(warning.message) for warning in caught] == [
         "who: Nothing is known to report 'val_acc'. Did you mean 'val_accuracy'? Known: loss, "
-        "accuracy, val_loss, val_accuracy.\nfix: pass validation_data=, or monitor one of these, "
+        "accuracy, val_loss, val_accuracy.\nfix: report it, or monitor one of these, "
         "unless a callback logs it"
     ]
 

@@ -83,7 +83,7 @@ def attach(
         callbacks,
         verbose=verbose,
         model=unwrapped(model) if model is not None else None,
-        optimizers=[_of_torch(one) for one in _listed(optimizer)],
+        optimizers=[of_torch(one) for one in _listed(optimizer)],
         validation_data=validation_data,
         params={"epochs": epochs, "verbose": verbose, **(params or {})},
         policy=on_callback_error,
@@ -103,8 +103,12 @@ def _listed(one: Any) -> list[Any]:
     return list(one) if isinstance(one, list | tuple) else [one]
 
 
-def _of_torch(optimizer: Any) -> Optimizer:
-    """Look into a wrapper such as Accelerate's, whose hooks are those of what it wraps."""
+def of_torch(optimizer: Any) -> Optimizer:
+    """Look into a wrapper such as Accelerate's, whose hooks are those of what it wraps.
+
+    Raises:
+        ArgumentError: If it is no optimizer.
+    """
     from torch.optim import Optimizer
 
     inner = getattr(optimizer, "optimizer", optimizer)
@@ -123,6 +127,7 @@ class AttachedLoop(Loop):
 
     host = "attach"
     features = HOSTS[host]
+    how_to_validate = "log it in `with loop.validation():`"
     _stateful: list[Any]
     _run: Run
 

@@ -25,6 +25,7 @@ class ListLoop(Loop):
 
     host = "CallbackList"
     features = HOSTS[host]
+    how_to_validate = "give it to on_epoch_end"
 
 
 class CallbackList:

@@ -37,6 +37,7 @@ class TrainerLoop(Loop):
 
     host = "Trainer"
     features = HOSTS[host]
+    how_to_validate = "pass validation_data="
     trainer: Trainer
     fitting: Fitting | None = None
     said: str | None = None

@@ -82,10 +82,14 @@ class Monitor:
         self._first = best
         self._seen = False
         self._told = False
+        self._how = "report it"
         self.direction: Direction | None = None if mode == "auto" else mode  # type: ignore[assignment]
 
     def start(
-        self, metrics: Mapping[str, Any] | None = None, reported: Collection[str] | None = None
+        self,
+        metrics: Mapping[str, Any] | None = None,
+        reported: Collection[str] | None = None,
+        how_to_validate: str = "report it",
     ) -> None:
         """Forget what was seen, and settle the direction. Called when a run starts.
 
@@ -94,12 +98,15 @@ class Monitor:
                 itself.
             reported: What the loop is known to report; None if it cannot tell. Another name is
                 warned of, as only a callback can report it.
+            how_to_validate: What to do in this host where a quantity of validation is missing;
+                ``loop.how_to_validate``.
 
         Raises:
             MonitorError: If ``mode="auto"`` cannot tell which way is better.
         """
         self.best = self._first
         self._seen = self._told = False
+        self._how = how_to_validate
         doubt = self._doubt(reported)
         if self._mode == "auto":
             self.direction = self._declared(metrics or {}) or direction_of(self.name)
@@ -111,7 +118,8 @@ class Monitor:
                 raise MonitorError(message, fix="write mode='min' or mode='max'")
         if doubt:
             self._told = True
-            warn(f"{self.who}: {doubt.strip()}\nfix: {self._fix('unless a callback logs it')}")
+            fix = f"{self._fix(reported or ())}, unless a callback logs it"
+            warn(f"{self.who}: {doubt.strip()}\nfix: {fix}")
 
     def _doubt(self, reported: Collection[str] | None) -> str:
         """Say that nothing in the loop reports the quantity; empty where that is not known."""
@@ -126,9 +134,11 @@ class Monitor:
         alike = [name for name in names if name.startswith("val_") == kind and name != self.name]
         return did_you_mean(self.name, alike)
 
-    def _fix(self, unless: str) -> str:
-        data = "pass validation_data=, or " if self.name.startswith("val_") else ""
-        return f"{data}monitor one of these, {unless}".rstrip(", ")
+    def _fix(self, names: Collection[str]) -> str:
+        """Say how to have it reported; a loop that validates already needs not be told how."""
+        validates = any(name.startswith("val_") for name in names)
+        report = self._how if self.name.startswith("val_") and not validates else "report it"
+        return f"{report}, or monitor one of these" if len(names) else report
 
     def _declared(self, metrics: Mapping[str, Any]) -> Direction | None:
         metric = metrics.get(self.name.removeprefix("val_"))
@@ -153,14 +163,13 @@ class Monitor:
         if self._told:
             return
         self._told = True
-        what = (
-            "was not reported"
-            if found is None
-            else f"is a {type(found).__name__}, not a single number,"
-        )
+        what, fix = "was not reported", self._fix(logs)
+        if found is not None:
+            what = f"is a {type(found).__name__}, not a single number,"
+            fix = "report a number, or monitor another one"
         warn(
             f"{self.who}: {self.name!r} {what} at the end of this epoch, which does not count; "
-            f"reported: {listed(logs)}.{self._guess(logs)}\nfix: {self._fix('')}"
+            f"reported: {listed(logs)}.{self._guess(logs)}\nfix: {fix}"
         )
 
     def finish(self) -> None:

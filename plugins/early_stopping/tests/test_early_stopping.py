@@ -7,7 +7,7 @@ import pytest
 import torch
 from hookloop_early_stopping import EarlyStopping
 
-from hookloop import CallbackList, Trainer, load
+from hookloop import CallbackList, Trainer, attach, load
 from hookloop.errors import CapabilityError, MonitorError, SettingError
 
 
@@ -124,6 +124,28 @@ def test_a_metric_that_never_comes_is_said_again_at_the_end():
         "count; reported: val_loss. Did you mean 'val_loss'?",
         "early_stopping: 'val_los' was never reported in this run, so it decided nothing.",
     ]
+
+
+def test_how_to_have_a_metric_reported_is_said_in_words_of_the_loop():
+    """Only the Trainer takes data for validation; another loop validates by itself."""
+    model, data = torch.nn.Linear(1, 1), (torch.ones(4, 1), torch.ones(4, 1))
+
+    def by_attach():
+        with attach(model, callbacks=["early_stopping"], epochs=1) as loop:
+            for _ in loop.epochs():
+                loop.log(loss=1.0)
+
+    runs = {
+        "pass validation_data=": lambda: Trainer(model, loss="mse", optimizer="sgd").fit(
+            data, callbacks=["early_stopping"], verbose=0
+        ),
+        "log it in `with loop.validation():`": by_attach,
+        "give it to on_epoch_end": lambda: drive(EarlyStopping(), [1.0], "loss"),
+    }
+    for how, run in runs.items():
+        with pytest.warns(UserWarning, match="'val_loss'") as said:
+            run()
+        assert f"\nfix: {how}, or monitor one of these" in str(said[0].message)
 
 
 def test_verbose_says_where_it_stopped_and_what_it_restored(capsys):

@@ -48,12 +48,9 @@ class Case:
 
     def attach(self, *callbacks: Any, **settings: Any) -> Any:
         usual = {"evaluator": self.evaluator, "run_validation": self.validate}
+        usual["optimizer"] = self.optimizer
         return hookloop_in_ignite.attach(
-            self.trainer,
-            list(callbacks),
-            model=self.model,
-            optimizer=self.optimizer,
-            **usual | settings,
+            self.trainer, list(callbacks), model=self.model, **usual | settings
         )
 
     def run(self, epochs: int = 3, **settings: Any) -> None:
@@ -109,6 +106,24 @@ def test_batches_and_epochs_count_from_0_and_steps_are_the_optimizers() -> None:
     assert recorder.loop.step == 4
     saved = [place for hook, *place in recorder.seen if hook == "on_batch_checkpoint"]
     assert saved == [[1], [3]] * 2
+
+
+@pytest.mark.parametrize("none", [None, [], ()], ids=["None", "list", "tuple"])
+def test_without_an_optimizer_every_batch_counts_as_a_step(none: Any) -> None:
+    """And is a place to save at, as in hookloop.attach: a step that nobody knows of is no window's.
+
+    The count goes on in a trainer that does.
+    """
+    steps: list[tuple[int, int]] = []
+    recorder = Recorder(on_train_batch_end=lambda loop: steps.append((loop.batch, loop.step)))
+    case = Case()
+    case.attach(recorder, optimizer=none)
+    case.run(1)
+    case.run(2)
+
+    assert steps == [(0, 1), (1, 2), (2, 3), (3, 4), (0, 5), (1, 6), (2, 7), (3, 8)]
+    saved = [place for hook, *place in recorder.seen if hook == "on_batch_checkpoint"]
+    assert saved == [[0], [1], [2], [3]] * 2
 
 
 def test_a_metric_of_an_earlier_epoch_is_not_shown_again() -> None:
@@ -693,11 +708,14 @@ def test_a_callback_that_ignite_cannot_run_is_refused_before_the_first_batch() -
 
 
 def test_what_makes_no_sense_is_refused_when_attaching() -> None:
-    """A misspelt name, and a function in place of the module of the loss."""
+    """A misspelt name, a function in place of the module of the loss, what is no optimizer."""
     with pytest.raises(UnknownCallbackError, match="Did you mean 'early_stopping'"):
         Case().attach("early_stoping")
     with pytest.raises(ArgumentError, match="fix: loss_fn="):
         Case().attach(loss_fn=nn.functional.mse_loss)
+    for given, kind in (("adam", "str"), ([None], "NoneType"), (nn.Linear(1, 1), "Linear")):
+        with pytest.raises(ArgumentError, match=rf"given a {kind} as optimizer.\nfix: pass an "):
+            Case().attach(optimizer=given)
 
 
 def test_a_missing_ignite_is_named_with_its_pip_line() -> None:
@@ -707,3 +725,16 @@ def test_a_missing_ignite_is_named_with_its_pip_line() -> None:
 
     assert done.returncode == 1
     assert 'fix: pip install "hookloop-in-ignite[ignite]"' in done.stderr
+
+
+def test_a_metric_of_validation_that_nothing_reports_has_a_fix_for_ignite() -> None:
+    """A run without validation is told how to get it, in words of this framework."""
+    case = Case()
+    case.attach("early_stopping", evaluator=None, run_validation=None)
+
+    with pytest.warns(UserWarning, match="early_stopping: 'val_loss' was") as caught:
+        case.run()
+
+    assert str(caught[0].message).endswith(
+        "\nfix: attach(..., evaluator=..., run_validation=...), or monitor one of these"
+    )

@@ -154,8 +154,8 @@ def test_a_state_that_the_user_keeps_brings_the_callbacks_back(
     assert torch.equal(callbacks[-1].value, value)
 
 
-def test_a_run_that_was_saved_as_stopped_trains_nothing_more(tmp_path: Path) -> None:
-    """What was decided holds."""
+def test_a_run_that_was_saved_as_stopped_trains_nothing_more(tmp_path: Path, capsys: Any) -> None:
+    """What was decided holds, and a line says so."""
 
     class Stops(Callback):
         def on_epoch_end(self) -> None:
@@ -169,6 +169,20 @@ def test_a_run_that_was_saved_as_stopped_trains_nothing_more(tmp_path: Path) -> 
     assert second.history is not None
     assert (second.history.epoch, second.history.stop_reason) == ([0], "enough")
     assert int(model.optimizer.iterations.value) == 3
+    assert capsys.readouterr().out.count("The resumed run has ended already (enough): ") == 1
+
+
+def test_a_run_whose_epochs_are_done_says_so(tmp_path: Path, capsys: Any) -> None:
+    """Where the backup was kept; with more epochs it goes on."""
+    keeper = keras.callbacks.BackupAndRestore(str(tmp_path / "backup"), delete_checkpoint=False)
+    fit(made(), [HookloopCallback([], backup=keeper)], epochs=2)
+    for epochs, said in ((2, 1), (3, 0)):
+        bridge = HookloopCallback([], backup=keeper)
+        fit(made(), [bridge], epochs=epochs)
+        assert bridge.history is not None
+        assert bridge.history.epoch == list(range(epochs))
+        text = "The resumed run has ended already (2 epochs are done, and epochs=2): "
+        assert capsys.readouterr().out.count(text) == said
 
 
 def test_steps_go_on_over_a_restart_and_an_epoch_that_keras_begins_again(tmp_path: Path) -> None:
@@ -239,6 +253,22 @@ def test_a_backup_that_was_cut_between_its_files_loses_nothing(tmp_path: Path) -
     assert resumed is not None
     assert resumed.epoch == [0, 1, 2, 3]
     assert resumed.history["loss"][:2] == cut.history["loss"]
+
+
+def test_files_of_the_users_in_the_folder_of_the_backup_stay(tmp_path: Path) -> None:
+    """Whatever they are called; the states of weights that were replaced are deleted."""
+    folder = tmp_path / "backup"
+    folder.mkdir()
+    theirs = ["hookloop.-1.pt", "hookloop.1.pt.old", "hookloop.best.pt", "my.hookloop.0.pt"]
+    for name in theirs:
+        (folder / name).write_text("mine")
+    keeper = keras.callbacks.BackupAndRestore(str(folder), delete_checkpoint=False)
+
+    fit(made(), [HookloopCallback([], backup=keeper)], epochs=3)
+
+    states = ["hookloop.6.pt", "hookloop.9.pt"]
+    assert sorted(path.name for path in folder.glob("*hookloop*")) == sorted([*theirs, *states])
+    assert {(folder / name).read_text() for name in theirs} == {"mine"}
 
 
 def test_weights_without_a_state_are_told(tmp_path: Path, capsys: Any) -> None:

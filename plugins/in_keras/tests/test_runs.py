@@ -452,3 +452,12 @@ def test_weights_that_model_checkpoint_saved_fit_the_model(tmp_path: Path) -> No
     fit(model, [])
     load_weights(model, path)
     assert np.array_equal(model.predict(X, verbose=0), expected)
+
+
+def test_a_metric_of_validation_that_nothing_reports_has_a_fix_for_keras() -> None:
+    """A run without validation is told how to get it, in words of this framework."""
+    with pytest.warns(UserWarning, match="early_stopping: .*'val_loss'") as caught:
+        fit(made(), [HookloopCallback(["early_stopping"])], validation_data=None)
+
+    texts = [str(one.message) for one in caught if one.category is UserWarning]
+    assert "\nfix: pass validation_data=, or monitor one of these" in texts[0]

@@ -236,3 +236,14 @@ def test_a_policy_that_is_none_is_refused_when_the_bridge_is_made() -> None:
     """As the name of a callback."""
     with pytest.raises(ArgumentError, match="on_callback_error"):
         HookloopCallback([], on_callback_error="ignore")
+
+
+def test_a_metric_of_validation_that_nothing_reports_has_a_fix_for_lightning() -> None:
+    """A run without validation is told how to get it, in words of this framework."""
+    with pytest.warns(UserWarning, match="early_stopping: 'val_loss' was") as caught:
+        fit(["early_stopping"], limit_val_batches=0)
+
+    [said] = [str(one.message) for one in caught if "was not reported" in str(one.message)]
+    assert said.endswith(
+        "\nfix: log it in validation_step, and pass val_dataloaders=, or monitor one of these"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import lightning
 import pytest
 import torch
 from hookloop_in_lightning import HookloopCallback
@@ -162,8 +163,8 @@ def test_lightnings_finder_of_a_rate_leaves_the_callbacks_alone(tmp_path: Path) 
     assert not hasattr(seen, "said")
 
 
-def test_a_run_that_was_stopped_stays_stopped(tmp_path: Path) -> None:
-    """No batch is drawn, whatever max_epochs says; the history is that of before."""
+def test_a_run_that_was_stopped_stays_stopped(tmp_path: Path, capsys) -> None:
+    """No batch is drawn, whatever max_epochs says; the history is as before, and a line says so."""
     module = Regression()
     chosen = ["early_stopping:monitor=loss,patience=1,min_delta=9"]
     wanted = fit(chosen, saver(tmp_path, save_last=True), module=module)
@@ -173,6 +174,41 @@ def test_a_run_that_was_stopped_stays_stopped(tmp_path: Path) -> None:
 
     assert rows(found) == rows(wanted)
     assert found.history.stop_reason == wanted.history.stop_reason
+    said = f"The resumed run has ended already ({found.history.stop_reason}): "
+    assert capsys.readouterr().out.count(said) == 1
+
+
+def test_a_run_that_was_stopped_trains_what_min_epochs_still_asks_for(
+    tmp_path: Path, capsys
+) -> None:
+    """Lightning's minimum holds after a restart, too: then something was left."""
+    chosen = ["early_stopping:monitor=loss,patience=1,min_delta=9"]
+    fit(chosen, saver(tmp_path, save_last=True))
+
+    found = fit([*chosen], max_epochs=9, min_epochs=4, ckpt_path=tmp_path / "last.ckpt")
+
+    assert found.history.epoch == [0, 1, 2, 3]
+    assert "ended already" not in capsys.readouterr().out
+
+
+class Stopping(lightning.Callback):
+    """Has Lightning stop before the first batch."""
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        trainer.should_stop = True
+
+
+def test_a_resumed_run_that_somebody_else_cuts_has_not_ended_already(
+    tmp_path: Path, capsys
+) -> None:
+    """There was something left to train; the reason in the history is another one."""
+    fit([], saver(tmp_path, save_last=True), max_epochs=1)
+
+    found = fit([], Stopping(), max_epochs=9, ckpt_path=tmp_path / "last.ckpt")
+
+    assert (found.history.epoch, found.history.outcome) == ([0], "stopped")
+    assert found.history.stop_reason == "trainer.should_stop was set"
+    assert "ended already" not in capsys.readouterr().out
 
 
 def test_a_run_that_is_done_is_shown_though_lightning_does_not_begin_it(tmp_path, capsys) -> None:
@@ -182,7 +218,7 @@ def test_a_run_that_is_done_is_shown_though_lightning_does_not_begin_it(tmp_path
     found = fit([], ckpt_path=tmp_path / "last.ckpt")
 
     assert rows(found) == rows(wanted)
-    assert "nothing is left to train" in capsys.readouterr().out
+    assert capsys.readouterr().out.count("nothing is left to train") == 1
 
 
 def test_two_bridges_in_one_trainer_keep_their_states_apart(tmp_path: Path) -> None:

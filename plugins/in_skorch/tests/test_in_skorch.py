@@ -548,3 +548,11 @@ def test_a_missing_skorch_is_named_with_its_pip_line() -> None:
 
     assert done.returncode == 1
     assert 'fix: pip install "hookloop-in-skorch[skorch]"' in done.stderr
+
+
+def test_a_metric_of_validation_that_nothing_reports_has_a_fix_for_skorch() -> None:
+    """A run without validation is told how to get it, in words of this framework."""
+    with pytest.warns(UserWarning, match="early_stopping: 'val_loss' was") as caught:
+        net(HookloopCallback(["early_stopping"]), train_split=None).fit(X, Y)
+
+    assert str(caught[0].message).endswith("\nfix: pass train_split=, or monitor one of these")

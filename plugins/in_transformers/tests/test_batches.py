@@ -102,6 +102,10 @@ def tags() -> list[dict[str, Tensor]]:
     return [{"x": one, "labels": label} for one, label in zip(x, labels, strict=True)]
 
 
+#: One optimizer step, of four micro-batches of one row.
+WINDOW = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4, "max_steps": 1}
+
+
 def test_a_loss_that_is_divided_over_the_window_is_made_the_micro_batchs_own(make: Any) -> None:
     """Where the model divides by num_items_in_batch, of unequal micro-batches."""
     rows, model, notes = tags(), Tagger(Config()), make.Notes()
@@ -113,12 +117,42 @@ def test_a_loss_that_is_divided_over_the_window_is_made_the_micro_batchs_own(mak
         notes,
         model=model,
         train=rows,
-        per_device_train_batch_size=1,
-        gradient_accumulation_steps=4,
-        max_steps=1,
+        **WINDOW,
     ).train()
 
     assert losses(notes) == pytest.approx(wanted, rel=1e-6)
+
+
+class Twice(Trainer):
+    """Computes the loss of each micro-batch in two calls."""
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        self.compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+        return super().training_step(model, inputs, num_items_in_batch)
+
+
+@pytest.mark.parametrize("kind", [Trainer, Twice])
+@pytest.mark.parametrize("who", ["the first bridge", "the second bridge"])
+def test_a_stop_inside_a_window_leaves_the_loss_the_micro_batchs_own(
+    make: Any, kind: type[Trainer], who: str
+) -> None:
+    """Though nothing more is fed then: for every bridge, and however often it is computed."""
+    rows, model, notes = tags(), Tagger(Config()), [make.Notes(), make.Notes()]
+    wanted = nn.functional.cross_entropy(model.head(rows[0]["x"]), rows[0]["labels"]).item()
+    stopping = make.Doing("on_train_batch_begin", lambda loop: loop.stop("enough"))
+    chosen = [[notes[0]], [notes[1]]]
+    chosen[who == "the second bridge"].append(stopping)
+
+    make.trainer(
+        chosen[0],
+        kind=kind,
+        others=[HookloopCallback(chosen[1])],
+        model=model,
+        train=rows,
+        **WINDOW,
+    ).train()
+
+    assert [losses(one) for one in notes] == [[pytest.approx(wanted, rel=1e-6)]] * 2
 
 
 def test_a_loss_function_of_ones_own_is_what_is_reported(make: Any) -> None:

@@ -295,3 +295,13 @@ def test_an_evaluation_that_fails_is_ended(make: Any) -> None:
         with pytest.raises(ArithmeticError, match="no"):
             trainer.evaluate()
         assert failing.ends == times
+
+
+def test_a_metric_of_validation_that_nothing_reports_has_a_fix_for_the_trainer(make: Any) -> None:
+    """A run without validation is told how to get it, in words of this framework."""
+    with pytest.warns(UserWarning, match="early_stopping: 'val_loss' was") as caught:
+        make.trainer("early_stopping").train()
+
+    assert str(caught[0].message).endswith(
+        "\nfix: pass eval_dataset=, and eval_strategy='epoch', or monitor one of these"
+    )

@@ -329,6 +329,20 @@ def test_a_run_that_was_stopped_is_not_trained_on(
     assert "has ended already (early_stopping: " in capsys.readouterr().out
 
 
+def test_a_run_whose_epochs_are_done_says_so(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """With more epochs it goes on."""
+    settings = {"num_train_epochs": 2, "save_strategy": "epoch"}
+    saved_once(make, [], **settings)
+    for epochs, said in ((2, 1), (3, 0)):
+        callback = HookloopCallback([])
+        again = make.trainer(callback, **{**settings, "num_train_epochs": epochs})
+        again.train(resume_from_checkpoint=str(make.folder / "checkpoints" / "checkpoint-20"))
+
+        assert callback.history.epoch == list(range(epochs))
+        text = "The resumed run has ended already (2 epochs are done, and epochs=2): "
+        assert capsys.readouterr().out.count(text) == said
+
+
 def test_whole_epochs_that_are_fed_again_are_counted_from_the_beginning(make: Any) -> None:
     """ignore_data_skip: the Trainer begins the epoch again that was cut."""
     settings = {"num_train_epochs": 2, "save_strategy": "steps", "save_steps": 15}

@@ -103,7 +103,8 @@ class EarlyStopping(Callback):
             message = f"early_stopping restores weights, and {self.loop.host} was given no model."
             raise CapabilityError(message, fix="pass model=, or restore_best_weights=False")
         self._reset()
-        self._monitor.start(self.loop.metrics, self.loop.reported())
+        loop = self.loop
+        self._monitor.start(loop.metrics, loop.reported(), loop.how_to_validate)
 
     def on_epoch_end(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
         value = self._monitor.value(logs or {})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ignite.engine import Events
 
+from hookloop.attached import of_torch
 from hookloop.errors import ArgumentError, StateError
 from hookloop.history import History
 from hookloop.hosting import Bridge
@@ -25,7 +26,7 @@ def attach(
     callbacks: Any = (),
     *,
     model: nn.Module,
-    optimizer: Optimizer | Sequence[Optimizer] = (),
+    optimizer: Optimizer | Sequence[Optimizer] | None = None,
     evaluator: Any = None,
     run_validation: Callable[[], Any] | None = None,
     loss_transform: Callable[[Any], Any] | None = None,
@@ -39,7 +40,8 @@ def attach(
         trainer: The engine that trains.
         callbacks: In any form in which callbacks can be chosen.
         model: The module that is trained.
-        optimizer: Its optimizer, or all of them; without any there is no learning rate.
+        optimizer: Its optimizer, or all of them; without any there is no learning rate, and every
+            batch counts as a step.
         evaluator: The engine that validates: its metrics become ``val_*``.
         run_validation: Called without arguments when the batches of an epoch are done, before the
             callbacks see its end. It runs the evaluator, or returns a mapping of numbers.
@@ -60,7 +62,9 @@ def attach(
     if loss_fn is not None and not hasattr(loss_fn, "register_forward_hook"):
         message = f"attach() was given a {type(loss_fn).__name__} as loss_fn, not a module."
         raise ArgumentError(message, fix="loss_fn=nn.MSELoss(), the one that the trainer calls")
-    optimizers = list(optimizer) if isinstance(optimizer, Sequence) else [optimizer]
+    several: Any = () if optimizer is None else optimizer
+    if not isinstance(several, list | tuple):
+        several = [several]
     return Attached(
         trainer,
         Bridge(callbacks, policy=on_callback_error),
@@ -69,7 +73,7 @@ def attach(
         loss_fn=loss_fn,
         about={
             "model": unwrapped(model),
-            "optimizers": optimizers,
+            "optimizers": [of_torch(one) for one in several],
             "loss_transform": loss_transform,
             "schedulers": schedulers,
             "validates": evaluator is not None or run_validation is not None,

@@ -16,6 +16,7 @@ class IgniteLoop(BridgeLoop):
 
     host = "Ignite"
     features = HOSTS[host]
+    how_to_validate = "attach(..., evaluator=..., run_validation=...)"
 
 
 class Training:
@@ -115,13 +116,15 @@ class Training:
         else:
             self._take(output)
         self.in_batch, self.next = False, (self.next[0], index + 1)
+        if not loop.optimizers:
+            loop.step += 1
         saves = self._saves and self._is_closed()
         self._act(self.run.driver.batch_end, index, logs, checkpoint=saves)
 
     def _is_closed(self) -> bool:
         """Tell whether no window of accumulation is open: the batch had a step, or is the last."""
         loop = self.loop
-        return loop.step > self._step or loop.stop_training or not loop.optimizers
+        return loop.step > self._step or loop.stop_training
 
     def _take(self, output: Any) -> None:
         """Find the numbers of the batch in what is more than a number."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from hookloop_in_keras._stand_in import StandIns
 #: States in the folder: the one of the weights there, and the one that they are about to replace.
 _KEPT = 2
 _NAME = "hookloop.{}.pt"
+#: Nothing else in the folder is ours to delete.
+_OURS = re.compile(r"hookloop\.(\d+)\.pt", re.ASCII)
 Write = Callable[[], tuple[int, Any]]
 
 
@@ -99,7 +102,8 @@ class Backup:
 
     def _forget(self, newest: Path) -> None:
         """Delete the states whose weights have been replaced."""
-        calls = {path: int(path.name.split(".")[1]) for path in self.folder.glob(_NAME.format("*"))}
+        names = ((path, _OURS.fullmatch(path.name)) for path in self.folder.iterdir())
+        calls = {path: int(name[1]) for path, name in names if name}
         older = [
             path for path in sorted(calls, key=calls.__getitem__) if calls[path] < calls[newest]
         ]

@@ -94,8 +94,11 @@ class HookloopCallback(keras.callbacks.Callback):  # type: ignore[misc]
             batches.after = self._back_up_batch
         if said:
             run.act(run.loop.message, said)
+        epochs = self.params["epochs"]
+        if run.loop.resumed and (run.loop.stop_training or run.loop.start[0] >= epochs):
+            run.act(run.driver.say_finished, epochs)
         if run.loop.stop_training:  # no epoch runs; Keras itself would train a batch first
-            model._initial_epoch = self.params["epochs"]
+            model._initial_epoch = epochs
 
     def _enter(self, method: str) -> _calls.Call:
         """Find the call that a run belongs to, and have it tell how it ends.

@@ -74,6 +74,7 @@ class KerasLoop(BridgeLoop):
 
     host = "Keras"
     features = HOSTS[host]
+    how_to_validate = "pass validation_data="
 
     def __init__(self, **about: Any) -> None:
         self._before, self._steps = 0, Steps(None)

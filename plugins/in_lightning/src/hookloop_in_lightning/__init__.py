@@ -136,9 +136,7 @@ class HookloopCallback(EarlyStopping):  # type: ignore[misc]
     def on_fit_end(self, trainer: Trainer, pl_module: Any) -> None:
         """Show a resumed run that has nothing left to train: Lightning does not begin it."""
         if self._fit is None and self._bridge.waiting:
-            fit = self._begin(trainer, pl_module)
-            fit.driver.say_finished(trainer.current_epoch)
-            fit.end()
+            self._begin(trainer, pl_module).end()
 
     @property
     def _training(self) -> Fit:

@@ -39,7 +39,7 @@ class Fit:
         self.position = run.loop.start
         self.validated: dict[str, Any] = {}
         self._fresh = Fresh()
-        self._open = self._reports_loss = self._skips = False
+        self._open = self._reports_loss = self._skips = self._trains = False
         self._steps = 0
         self._before = self.driver.registry.dispatch("on_before_optimizer_step")
         self._automatic = bool(trainer.lightning_module.automatic_optimization)
@@ -80,7 +80,8 @@ class Fit:
             self._trainer.should_stop = True
 
     def epoch_begin(self) -> None:
-        self._open, self._reports_loss, self.validated = True, False, {}
+        self._open = self._trains = True
+        self._reports_loss, self.validated = False, {}
         self._fresh.mark(self._trainer.callback_metrics)
         self.run.act(self.driver.epoch_begin, self._trainer.current_epoch)
         self.heed()
@@ -193,10 +194,12 @@ class Fit:
         return values
 
     def end(self) -> None:
-        """End the run, with what was to be restored if it resumed and had nothing left to do."""
-        loop = self.loop
+        """End the run; one that resumed and trained nothing, as none was left, says so."""
+        loop, cut = self.loop, self._trainer.should_stop and not self.loop.stop_training
+        if loop.resumed and not self._trains and not cut:
+            self.run.act(self.driver.say_finished, self._trainer.current_epoch)
         if loop.pending_state is not None:
             self.run.act(self.driver.restore, loop.pending_state)
-        if self._trainer.should_stop and not loop.stop_training:
+        if cut:
             loop.stop("trainer.should_stop was set")
         self.run.end()

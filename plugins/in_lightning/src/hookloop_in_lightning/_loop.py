@@ -16,6 +16,7 @@ class LightningLoop(BridgeLoop):
 
     host = "Lightning"
     features = HOSTS[host]
+    how_to_validate = "log it in validation_step, and pass val_dataloaders="
 
 
 def about(trainer: Trainer, module: Any) -> dict[str, Any]:

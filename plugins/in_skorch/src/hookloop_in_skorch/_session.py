@@ -23,6 +23,7 @@ class SkorchLoop(BridgeLoop):
 
     host = "skorch"
     features = HOSTS[host]
+    how_to_validate = "pass train_split="
 
 
 class Session:

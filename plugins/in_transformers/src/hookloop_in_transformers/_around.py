@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,19 @@ if TYPE_CHECKING:
     from hookloop_in_transformers._training import Training
 
 Method = Callable[..., Any]
+
+
+class _One:
+    """The one batch whose items are asked for: every bridge lets it through after a stop, too."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self._batches = iter(batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._batches
+
+    def __next__(self) -> Any:
+        return next(self._batches)
 
 
 class Around:
@@ -57,7 +70,8 @@ class Around:
 
     def get_batch_samples(self, method: Method, *args: Any, **kwargs: Any) -> Any:
         training = self._training()
-        if training is not None and training.loop.stop_training:
+        counts = any(isinstance(one, _One) for one in (*args, *kwargs.values()))
+        if training is not None and training.loop.stop_training and not counts:
             return [], None  # the Trainer looks at its control only after a batch
         return method(*args, **kwargs)
 
@@ -92,7 +106,7 @@ class Around:
         window = trainer.current_gradient_accumulation_steps
         if not divided or window == 1:
             return None
-        _, own = trainer.get_batch_samples(iter([inputs]), 1, trainer.args.device)
+        _, own = trainer.get_batch_samples(_One([inputs]), 1, trainer.args.device)
         return window if items is None or own is None else items / own
 
     # -- evaluating and predicting --------------------------------------------------------------

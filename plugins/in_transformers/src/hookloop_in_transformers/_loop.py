@@ -14,6 +14,7 @@ class TransformersLoop(BridgeLoop):
 
     host = "transformers"
     features = HOSTS[host]
+    how_to_validate = "pass eval_dataset=, and eval_strategy='epoch'"
 
 
 class Outputs:

@@ -73,7 +73,7 @@ class Stepper:
             SettingError: If one does not fit the optimizers of the run.
         """
         self._stepped, self._left_over = False, 0
-        self._monitor.start(loop.metrics)
+        self._monitor.start(loop.metrics, how_to_validate=loop.how_to_validate)
         if self._given is None:
             self.schedulers = [self._made(optimizer) for optimizer in loop.optimizers]
         else:

@@ -124,7 +124,8 @@ class ModelCheckpoint(Callback):
         _checks.refuse_host(self.loop, who, weights_only=self.save_weights_only)
         self._reset()
         if self._compares:
-            self._monitor.start(self.loop.metrics, self.loop.reported())
+            loop = self.loop
+            self._monitor.start(loop.metrics, loop.reported(), loop.how_to_validate)
         self._trigger.start(self.loop.step)
         _checks.refuse_folder(self._one_path or self.filepath)
         files.prepare(self._one_path or self.filepath, self.loop, who)

@@ -99,9 +99,10 @@ class ReduceLROnPlateau(Callback):
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._plateau = Plateau()
         self._at_floor = False
-        reported = self.loop.reported()
-        self._monitor.start(self.loop.metrics, reported and [*reported, "lr"])
-        _ = self.loop.lr  # a loop without an optimizer is refused now, not after an epoch
+        loop, reported = self.loop, self.loop.reported()
+        known = reported and [*reported, "lr"]
+        self._monitor.start(loop.metrics, known, loop.how_to_validate)
+        _ = loop.lr  # a loop without an optimizer is refused now, not after an epoch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         # Both in one hook: deciders come before the loggers, which then find the rate that was
