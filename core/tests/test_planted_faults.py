@@ -25,7 +25,7 @@ from hookloop.errors import SettingError
 {top}
 
 class LossProbe(Callback):
-    observer = True
+    observer = {observer}
     shared = 0
 
     def __init__(self, way: Literal["up", "down"] = "up", scale: float = 1.0{setting}) -> None:
@@ -87,6 +87,7 @@ DEFAULTS = {
     "name": "loss_probe",
     "printed": "1.0",
     "top": "",
+    "observer": "True",
     "setting": "",
     "made": "pass",
     "reset": "self.count = self.unsaved = 0",
@@ -148,6 +149,27 @@ FAULTS: dict[str, dict[str, str]] = {
     "batch_hooks_allocate_nothing": {"batch_end": "self.model[0].weight.detach().clone()"},
     "readme_examples_run": {"printed": "2.0"},
 }
+#: More of them, each for a check that once did not see it.
+FURTHER: dict[str, tuple[str, dict[str, str]]] = {
+    "unsaved_when_stopped_in_the_first_batch": (
+        "resumes_exactly",
+        {
+            "observer": "False",
+            "batch_end": "self.unsaved += 1; self.loop.stop('enough')",
+            "train_end": "self.count += self.unsaved",
+        },
+    ),
+    "open_when_stopped_in_the_first_batch": (
+        "closes_after_an_exception",
+        {
+            "observer": "False",
+            "top": "import os",
+            "train_begin": "self.descriptor = os.open(os.devnull, os.O_RDONLY)",
+            "batch_end": "self.loop.stop('enough')",
+            "train_end": "if self.loop.outcome in ('finished', 'stopped'): os.close(self.descriptor)",
+        },
+    ),
+}
 
 
 @dataclass
@@ -206,3 +228,22 @@ def test_a_check_fails_on_its_own_fault(check: str, planted: Planted) -> None:
     found = statuses(planted.write(**FAULTS[check]))
     blocked = dict.fromkeys(relying_on(check), "blocked")
     assert found == {check: "failed", **blocked}
+
+
+@pytest.mark.parametrize("fault", FURTHER)
+def test_a_check_fails_on_what_it_once_did_not_see(fault: str, planted: Planted) -> None:
+    """And again no other does."""
+    check, parts = FURTHER[fault]
+    found = statuses(planted.write(**parts))
+    assert found == {check: "failed", **dict.fromkeys(relying_on(check), "blocked")}
+
+
+def test_a_callback_that_stops_at_once_is_not_passed_unseen(planted: Planted) -> None:
+    """Where a run has to come somewhere to be checked, the kit asks for other settings."""
+    folder = planted.write(observer="False", train_begin="self.loop.stop('enough')")
+    with offered(folder) as names:
+        failed = [one for one in Kit(Subject(names[0])).results() if one.status == "failed"]
+    assert [one.name for one in failed] == ["closes_after_an_exception", "resumes_exactly"]
+    for one in failed:
+        assert "so that nothing can be checked" in one.message
+        assert one.message.endswith("fix: give settings under which it does not stop at once")

@@ -34,6 +34,12 @@ def fail(message: str, *, fix: str) -> CheckFailed:
     return CheckFailed(f"{message}\nfix: {fix}")
 
 
+def stopped_at_once(before: str) -> CheckFailed:
+    """Make the error of a check whose run was over before there was anything to see."""
+    message = f"It stops the run before {before}, so that nothing can be checked."
+    return fail(message, fix="give settings under which it does not stop at once")
+
+
 @dataclass(frozen=True)
 class Check:
     """One check.
