@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from hookloop.cli import main
 from hookloop.testing.folder import offered
 from hookloop.testing.hosts import HOSTS
 from hookloop.testing.kit import Kit, checks
@@ -247,3 +248,32 @@ def test_a_callback_that_stops_at_once_is_not_passed_unseen(planted: Planted) ->
     for one in failed:
         assert "so that nothing can be checked" in one.message
         assert one.message.endswith("fix: give settings under which it does not stop at once")
+
+
+@pytest.mark.parametrize("hook", ["train_begin", "epoch_end", "train_end"])
+def test_a_callback_that_exits_fails_and_does_not_end_the_checks(
+    hook: str, planted: Planted
+) -> None:
+    """With a status of 0 the command would even look as if all had passed."""
+    folder = planted.write(**{hook: "raise SystemExit(0)"})
+    with offered(folder) as names:
+        found = {one.name: one for one in Kit(Subject(names[0])).results()}
+    assert list(found) == [one.name for one in checks()]
+    for host in HOSTS:
+        one = found["runs_in_" + re.sub("(?<=[a-z])(?=[A-Z])", "_", host).lower()]
+        assert one.status == "failed"
+        assert one.message.startswith("SystemExit: 0\n")
+        assert "\nfix: " in one.message
+    assert main(["check", str(folder)]) == 1
+
+
+def test_a_module_that_exits_fails(planted: Planted) -> None:
+    """As early as that."""
+    assert main(["check", str(planted.write(top="raise SystemExit(0)"))]) == 1
+
+
+def test_ctrl_c_ends_the_checks(planted: Planted) -> None:
+    """It is the user's."""
+    folder = planted.write(epoch_end="raise KeyboardInterrupt")
+    with offered(folder) as names, pytest.raises(KeyboardInterrupt):
+        Kit(Subject(names[0])).result("runs_in_trainer")

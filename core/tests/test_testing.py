@@ -57,11 +57,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # -- the suite -------------------------------------------------------------------------------
 
 
-def pytest_on(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
+def pytest_on(folder: Path, body: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run pytest on a file of tests, in a process of its own, as an author does."""
     text = f"from hookloop.testing import CallbackSuite\n\n{body}"
     (folder / "test_mine.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
+    command += options
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -141,6 +142,26 @@ def test_settings_can_be_made_for_each_folder(module: Path) -> None:
         "        return {'rate': self.rate}\n",
     )
     assert ran.returncode == 0, ran.stdout
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [("skip('no server here')", "1 skipped"), ("exit('enough', 0)", "Exit: enough")],
+    ids=["skip", "exit"],
+)
+def test_what_is_for_pytest_is_no_finding(module: Path, call: str, told: str) -> None:
+    """A test that skips itself, or ends the session, does so from within a check too."""
+    ran = pytest_on(
+        module,
+        "import pytest\n"
+        "class TestHalves(CallbackSuite):\n"
+        "    name = 'unpackaged:Halves'\n"
+        f"    def make_settings(self, folder): pytest.{call}\n",
+        "-k",
+        "can_be_made",
+    )
+    assert told in ran.stdout
+    assert "failed" not in ran.stdout
 
 
 @pytest.mark.parametrize(

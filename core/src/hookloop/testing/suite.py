@@ -13,6 +13,10 @@ from hookloop.testing.kit import CheckBlocked, CheckFailed, Kit, checks
 from hookloop.testing.subject import Subject
 
 
+#: How tests end themselves, or all of them: these are for pytest.
+_FOR_PYTEST = (pytest.skip.Exception, pytest.fail.Exception, pytest.exit.Exception)
+
+
 class CallbackSuite:
     """Tests a callback: subclass it in a test module, and name the callback.
 
@@ -112,7 +116,8 @@ class CallbackSuite:
                     varies=cls.varies,
                     changes=cls.changes,
                     per_batch=cls.per_batch,
-                )
+                ),
+                passing=_FOR_PYTEST,
             )
         return cls._kit
 
