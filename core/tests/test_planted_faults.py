@@ -170,6 +170,35 @@ FURTHER: dict[str, tuple[str, dict[str, str]]] = {
             "train_end": "if self.loop.outcome in ('finished', 'stopped'): os.close(self.descriptor)",
         },
     ),
+    "rows_written_twice": (
+        "resumes_exactly",
+        {"batch_end": "with open('rows.txt', 'a') as file: print(batch, file=file)"},
+    ),
+    "number_in_a_file_that_is_not_saved": (
+        "resumes_exactly",
+        {
+            "top": "import json, pathlib",
+            "epoch_end": "self.unsaved += 1",
+            "train_end": "pathlib.Path('end.json').write_text(json.dumps({'n': self.unsaved}))",
+        },
+    ),
+    "times_in_a_file": (
+        "is_deterministic",
+        {
+            "top": "import json, pathlib, time",
+            "train_end": "pathlib.Path('end.json').write_text(json.dumps({'t': time.time_ns()}))",
+        },
+    ),
+    "rows_of_another_run": (
+        "runs_beside_another",
+        {
+            "top": "from pathlib import Path",
+            "setting": ", path: str | Path = 'rows.txt'",
+            "made": "self.path = path",
+            "train_begin": "type(self).shared = self.path",
+            "train_end": "open(self.shared, 'w').close()",
+        },
+    ),
 }
 
 
@@ -277,3 +306,13 @@ def test_ctrl_c_ends_the_checks(planted: Planted) -> None:
     folder = planted.write(epoch_end="raise KeyboardInterrupt")
     with offered(folder) as names, pytest.raises(KeyboardInterrupt):
         Kit(Subject(names[0])).result("runs_in_trainer")
+
+
+@pytest.mark.parametrize("varies", ["t", "end.json", "*.json"])
+def test_what_varies_in_a_file_can_be_declared(varies: str, planted: Planted) -> None:
+    """By its name in the file, where that is JSON, or for the file as a whole."""
+    _, parts = FURTHER["times_in_a_file"]
+    with offered(planted.write(**parts)) as names:
+        kit = Kit(Subject(names[0], varies=[varies]))
+        assert kit.result("is_deterministic").status == "passed"
+        assert kit.result("resumes_exactly").status == "passed"

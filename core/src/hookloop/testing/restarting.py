@@ -19,6 +19,7 @@ from hookloop.testing.kit import TRAINED, Check, check, fail, stopped_at_once
 from hookloop.testing.runs import Outcome, outcome, require_same, same
 from hookloop.testing.subject import Subject
 from hookloop.testing.tiny import TinyLoop
+from hookloop.testing.written import own_folder
 
 EPOCHS = 4
 
@@ -101,22 +102,24 @@ def _require_restored(fresh: Any, loaded: Any) -> None:
 
 @check("is_deterministic")
 def resumes_exactly(subject: Subject, folder: Path) -> None:
-    """A run that broke off after an epoch, or in one, and is resumed, ends as if it had not."""
-    whole, reached = _run(subject, folder / "whole")
+    """A run that broke off after an epoch, or in one, and is resumed, ends the same, files too."""
+    with own_folder(folder) as place:
+        whole, reached = _run(subject, place)
     for latest, where in (((1, _END), "between epochs"), ((1, 1), "inside an epoch")):
         saver = _Saver()
         saver.path = folder / f"{where}.pt"
         saver.save_at, saver.break_at = _save_and_break(reached, latest)
-        place = folder / where
-        with suppress(Planted):
-            TinyLoop(epochs=EPOCHS).fit([subject.make(place), saver])
-        resumed, _ = _run(subject, place, resume=saver.path)
+        with own_folder(folder) as place:
+            with suppress(Planted):
+                TinyLoop(epochs=EPOCHS).fit([subject.make(place), saver])
+            resumed, _ = _run(subject, place, resume=saver.path)
         require_same(
             whole,
             resumed,
             subject.varying,
             f"Resumed {where}, the run does not end as the uninterrupted one",
-            "keep all that changes during a run in state_dict()",
+            "keep all that changes during a run in state_dict(), and when it is resumed take "
+            "back what its files say of later batches; or name them in `varies`",
         )
 
 

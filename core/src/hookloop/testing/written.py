@@ -1,0 +1,82 @@
+"""What a run wrote: a folder of its own, and the files in it, read so that runs can be compared."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Collection, Iterator
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+@contextlib.contextmanager
+def own_folder(folder: Path, name: str = "run") -> Iterator[Path]:
+    """Give a run an empty folder, which is the current one too, and set it aside afterwards.
+
+    Its name is the same every time, so that runs that write it, or a sum of it, are comparable.
+
+    Args:
+        folder: In which it is made.
+        name: What it is called.
+    """
+    place = folder / name
+    place.mkdir(parents=True)
+    with contextlib.chdir(place):
+        yield place
+    place.rename(folder / f"{name}.{len(list(folder.iterdir()))}")
+
+
+def written(folder: Path) -> dict[str, Any]:
+    """Read all files of a folder, by their paths in it.
+
+    State is read as what it holds, as equal state need not be equal in bytes; text by lines.
+    """
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): _read(path) for path in found}
+
+
+def without(files: dict[str, Any], patterns: Collection[str]) -> dict[str, Any]:
+    """Leave out the files whose path, or name alone, is like one of the patterns."""
+
+    def varies(path: str) -> bool:
+        names = (path, path.rpartition("/")[2])
+        return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+    return {path: content for path, content in files.items() if not varies(path)}
+
+
+def _read(path: Path) -> Any:
+    """Read a file as its ending says; one that is not what it says, or says nothing, as bytes."""
+    content = path.read_bytes()
+    try:
+        return _READERS.get(path.suffix, _lines)(path)
+    except Exception:  # whatever torch and json say of a damaged file
+        return content
+
+
+def _state(path: Path) -> Any:
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _structure(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def _records(path: Path) -> Any:
+    return [json.loads(line) for line in _lines(path)]
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_bytes().decode().split("\n")
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".ckpt": _state,
+    ".json": _structure,
+    ".jsonl": _records,
+    ".pt": _state,
+    ".pth": _state,
+}
