@@ -170,6 +170,10 @@ FURTHER: dict[str, tuple[str, dict[str, str]]] = {
             "train_end": "if self.loop.outcome in ('finished', 'stopped'): os.close(self.descriptor)",
         },
     ),
+    "text_for_a_number": (
+        "constructor_validates",
+        {"setting": ", patience: int | None = 3", "made": "self.patience = patience"},
+    ),
     "rows_written_twice": (
         "resumes_exactly",
         {"batch_end": "with open('rows.txt', 'a') as file: print(batch, file=file)"},
