@@ -167,12 +167,36 @@ FURTHER: dict[str, tuple[str, dict[str, str]]] = {
             "top": "import os",
             "train_begin": "self.descriptor = os.open(os.devnull, os.O_RDONLY)",
             "batch_end": "self.loop.stop('enough')",
-            "train_end": "if self.loop.outcome in ('finished', 'stopped'): os.close(self.descriptor)",
+            "train_end": "self.loop.outcome in ('finished', 'stopped') "
+            "and os.close(self.descriptor)",
         },
     ),
     "text_for_a_number": (
         "constructor_validates",
         {"setting": ", patience: int | None = 3", "made": "self.patience = patience"},
+    ),
+    "count_that_matters_in_longer_runs_only": (
+        "resumes_exactly",
+        {
+            "observer": "False",
+            "epoch_end": "self.unsaved += 1; self.unsaved > 20 and self.loop.stop('enough')",
+        },
+    ),
+    "best_value_in_a_monitor": (
+        "resumes_exactly",
+        {
+            "top": "from hookloop.monitor import Monitor",
+            "reset": "self.count = 0; self.best = Monitor('val_loss'); self.best.start()",
+            "epoch_end": "'val_loss' in logs and self.best.improved(logs['val_loss'])",
+        },
+    ),
+    "count_in_an_object_of_its_own": (
+        "resumes_exactly",
+        {
+            "top": "class Counts:\n    def __init__(self): self.epochs = 0\n",
+            "reset": "self.count = 0; self.counts = Counts()",
+            "epoch_end": "self.counts.epochs += 1",
+        },
     ),
     "rows_written_twice": (
         "resumes_exactly",
@@ -319,4 +343,26 @@ def test_what_varies_in_a_file_can_be_declared(varies: str, planted: Planted) ->
     with offered(planted.write(**parts)) as names:
         kit = Kit(Subject(names[0], varies=[varies]))
         assert kit.result("is_deterministic").status == "passed"
+        assert kit.result("resumes_exactly").status == "passed"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"top": "import time", "epoch_end": "self.unsaved = time.perf_counter()"},
+        {"epoch_end": "self.unsaved += 1", "train_end": "self.unsaved = 0"},
+    ],
+    ids=["a_time", "a_count_set_back"],
+)
+def test_what_a_restart_need_not_bring_back_is_let_pass(
+    parts: dict[str, str], planted: Planted
+) -> None:
+    """What chance decides anyway, and what is for one process only, and gone after it."""
+    assert statuses(planted.write(**parts)) == {}
+
+
+def test_what_a_restart_need_not_bring_back_can_be_declared(planted: Planted) -> None:
+    """By the name of the attribute."""
+    with offered(planted.write(epoch_end="self.unsaved += 1")) as names:
+        kit = Kit(Subject(names[0], varies=["unsaved"]))
         assert kit.result("resumes_exactly").status == "passed"

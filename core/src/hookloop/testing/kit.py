@@ -110,7 +110,7 @@ class Kit:
 
     def __init__(self, subject: Subject, passing: tuple[type[BaseException], ...] = ()) -> None:
         self.subject = subject
-        self._passing = (KeyboardInterrupt, *passing)
+        self._passing: tuple[type[BaseException], ...] = (KeyboardInterrupt, *passing)
         self._checks = {one.name: one for one in checks()}
         self._results: dict[str, Result] = {}
 

@@ -80,7 +80,7 @@ def can_be_made(subject: Subject, folder: Path) -> None:
 
 @check(*MADE)
 def constructor_validates(subject: Subject, folder: Path) -> None:
-    """It refuses settings that it does not have, words not among those allowed, text for numbers."""
+    """It refuses settings that it does not have, words that are not allowed, text for numbers."""
     factory, settings = subject.factory, subject.filled(folder)
     parameters = {
         name: one

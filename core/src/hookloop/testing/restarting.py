@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from hookloop.describe import class_of
 from hookloop.hookspecs import hookimpl
 from hookloop.testing.faults import Planted
 from hookloop.testing.kit import TRAINED, Check, check, fail, stopped_at_once
-from hookloop.testing.runs import Outcome, outcome, require_same, same
+from hookloop.testing.remembered import differing, remembered
+from hookloop.testing.runs import Outcome, outcome, require_same, same, short
 from hookloop.testing.subject import Subject
 from hookloop.testing.tiny import TinyLoop
 from hookloop.testing.written import own_folder
@@ -104,23 +106,24 @@ def _require_restored(fresh: Any, loaded: Any) -> None:
 def resumes_exactly(subject: Subject, folder: Path) -> None:
     """A run that broke off after an epoch, or in one, and is resumed, ends the same, files too."""
     with own_folder(folder) as place:
-        whole, reached = _run(subject, place)
+        whole = _run(subject, place)
     for latest, where in (((1, _END), "between epochs"), ((1, 1), "inside an epoch")):
         saver = _Saver()
         saver.path = folder / f"{where}.pt"
-        saver.save_at, saver.break_at = _save_and_break(reached, latest)
+        saver.save_at, saver.break_at = _save_and_break(whole.reached, latest)
         with own_folder(folder) as place:
             with suppress(Planted):
                 TinyLoop(epochs=EPOCHS).fit([subject.make(place), saver])
-            resumed, _ = _run(subject, place, resume=saver.path)
+            resumed = _run(subject, place, resume=saver.path)
         require_same(
-            whole,
-            resumed,
+            whole.outcome,
+            resumed.outcome,
             subject.varying,
             f"Resumed {where}, the run does not end as the uninterrupted one",
             "keep all that changes during a run in state_dict(), and when it is resumed take "
             "back what its files say of later batches; or name them in `varies`",
         )
+        _require_remembered(subject, folder, whole, resumed, where)
 
 
 def _save_and_break(reached: list[Position], latest: Position) -> tuple[Position, Position]:
@@ -137,11 +140,45 @@ def _save_and_break(reached: list[Position], latest: Position) -> tuple[Position
     return save_at, max(one for one in reached if one <= (2, 1))
 
 
-def _run(subject: Subject, folder: Path, **options: Any) -> tuple[Outcome, list[Position]]:
+@dataclass(frozen=True)
+class _Run:
+    outcome: Outcome
+    remembered: dict[str, Any]
+    reached: list[Position]
+
+
+def _run(subject: Subject, folder: Path, **options: Any) -> _Run:
     callback, tiny = subject.make(folder), TinyLoop(epochs=EPOCHS)
     saver = _Saver()  # saves nothing, so that both runs have one
     found = outcome(tiny, callback, folder, tiny.fit([callback, saver], **options))
-    return found, saver.reached
+    return _Run(found, remembered(callback), saver.reached)
+
+
+def _require_remembered(
+    subject: Subject, folder: Path, whole: _Run, resumed: _Run, where: str
+) -> None:
+    """Raise if a restart loses a number, though it has not made a difference to this run yet.
+
+    As with a count of epochs without improvement, which comes to bear in longer runs only.
+    """
+    lost = differing(whole.remembered, resumed.remembered)
+    if set(lost) <= subject.varying:
+        return
+    with own_folder(folder) as place:
+        again = _run(subject, place)
+    chance = {*differing(whole.remembered, again.remembered), *subject.varying}
+    told = [
+        f"{name} is {short(whole.remembered[name])}, then {short(resumed.remembered[name])}"
+        for name in lost
+        if name not in chance
+    ]
+    if told:
+        message = f"Resumed {where}, it does not remember what the uninterrupted run does: "
+        fix = (
+            "save it in state_dict(), and put it back in load_state_dict(); what is for one "
+            "process only set back in on_train_end, or name it in `varies`"
+        )
+        raise fail(message + "; ".join(told[:3]), fix=fix)
 
 
 CHECKS: tuple[Check, ...] = (state_round_trips, resumes_exactly)

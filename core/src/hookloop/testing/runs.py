@@ -69,13 +69,10 @@ def require_same(
         what: Begins the sentence that says in what they differ.
         fix: What to do about it.
     """
-    differences = [
-        difference
-        for part in (field.name for field in fields(Outcome))
-        for difference in _differences(
-            *(_part(run, part, varies) for run in (one, other)), part, frozenset(varies)
-        )
-    ]
+    differences: list[str] = []
+    for part in (field.name for field in fields(Outcome)):
+        then, now = (_part(run, part, varies) for run in (one, other))
+        differences += _differences(then, now, part, frozenset(varies))
     if differences:
         raise fail(f"{what}: {'; '.join(differences[:3])}", fix=fix)
 
@@ -107,7 +104,7 @@ def _differences(one: Any, other: Any, path: str, varies: frozenset[str]) -> Ite
         for index, pair in enumerate(zip(one, other, strict=True)):
             yield from _differences(*pair, f"{path}[{index}]", varies)
     elif not _equal(one, other):
-        yield f"{path or 'it'} is {_short(one)}, then {_short(other)}"
+        yield f"{path or 'it'} is {short(one)}, then {short(other)}"
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -119,7 +116,8 @@ def _equal(one: Any, other: Any) -> bool:
     return bool(one == other or (one != one and other != other))  # noqa: PLR0124  (NaN)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Show a value in at most 60 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 

@@ -35,8 +35,9 @@ class Subject:
             are not given, but required or text by default, are put there too.
         make_settings: Gives the settings for a folder, in place of `settings`.
         refused: Settings, each of which the constructor has to refuse.
-        varies: Names in logs, state and files whose values differ between equal runs, as those of
-            clocks, and names of files, with wildcards; as its class declares, unless given.
+        varies: Names in logs, state, files and attributes whose values differ between equal runs,
+            as those of clocks, and names of files, with wildcards; as its class declares,
+            unless given.
         changes: What it changes; as its class declares, unless given.
         per_batch: What its batch hooks do; as its class declares, unless given.
     """

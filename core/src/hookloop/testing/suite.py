@@ -30,8 +30,9 @@ class CallbackSuite:
         name: Of the callback, as a user types it, or ``"package.module:Class"``.
         settings: Arguments of its constructor; ``{tmp}`` in a text is a fresh folder.
         refused: Settings, each of which the constructor has to refuse.
-        varies: Names in logs, state and files whose values differ between equal runs, as those of
-            clocks, and names of files, with wildcards; where its class does not say.
+        varies: Names in logs, state, files and attributes whose values differ between equal runs,
+            as those of clocks, and names of files, with wildcards; where its class does not
+            say.
         changes: What it changes, where its class does not say: any of ``"model"``,
             ``"optimizer"``, ``"rng"``, ``"logs"``.
         per_batch: What its batch hooks do, where its class does not say: ``"reads"`` from the
