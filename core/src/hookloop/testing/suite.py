@@ -12,7 +12,6 @@ from hookloop.errors import ArgumentError, did_you_mean
 from hookloop.testing.kit import CheckBlocked, CheckFailed, Kit, checks
 from hookloop.testing.subject import Subject
 
-
 #: How tests end themselves, or all of them: these are for pytest.
 _FOR_PYTEST = (pytest.skip.Exception, pytest.fail.Exception, pytest.exit.Exception)
 

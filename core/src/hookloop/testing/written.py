@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from hookloop import files
+
 
 @contextlib.contextmanager
 def own_folder(folder: Path, name: str = "run") -> Iterator[Path]:
@@ -26,7 +28,7 @@ def own_folder(folder: Path, name: str = "run") -> Iterator[Path]:
     place.mkdir(parents=True)
     with contextlib.chdir(place):
         yield place
-    place.rename(folder / f"{name}.{len(list(folder.iterdir()))}")
+    files.disk.replace(place, folder / f"{name}.{len(list(folder.iterdir()))}")
 
 
 def written(folder: Path) -> dict[str, Any]:
@@ -38,14 +40,14 @@ def written(folder: Path) -> dict[str, Any]:
     return {path.relative_to(folder).as_posix(): _read(path) for path in found}
 
 
-def without(files: dict[str, Any], patterns: Collection[str]) -> dict[str, Any]:
+def without(found: dict[str, Any], patterns: Collection[str]) -> dict[str, Any]:
     """Leave out the files whose path, or name alone, is like one of the patterns."""
 
     def varies(path: str) -> bool:
         names = (path, path.rpartition("/")[2])
         return any(fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
-    return {path: content for path, content in files.items() if not varies(path)}
+    return {path: content for path, content in found.items() if not varies(path)}
 
 
 def _read(path: Path) -> Any:
