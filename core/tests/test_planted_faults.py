@@ -167,8 +167,7 @@ FURTHER: dict[str, tuple[str, dict[str, str]]] = {
             "top": "import os",
             "train_begin": "self.descriptor = os.open(os.devnull, os.O_RDONLY)",
             "batch_end": "self.loop.stop('enough')",
-            "train_end": "self.loop.outcome in ('finished', 'stopped') "
-            "and os.close(self.descriptor)",
+            "train_end": "self.loop.outcome == 'interrupted' or os.close(self.descriptor)",
         },
     ),
     "text_for_a_number": (
