@@ -51,11 +51,12 @@ def without(found: dict[str, Any], patterns: Collection[str]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> Any:
-    """Read a file as its ending says; one that is not what it says, or says nothing, as bytes."""
+    """Read a file as what it is, or as its ending says; one that cannot be read so as bytes."""
     content = path.read_bytes()
+    read = _state if content.startswith(_ZIPPED) else _READERS.get(path.suffix, _lines)
     try:
-        return _READERS.get(path.suffix, _lines)(path)
-    except Exception:  # whatever torch and json say of a damaged file
+        return read(path)
+    except Exception:  # whatever torch and json say of a damaged file, or of another format
         return content
 
 
@@ -75,10 +76,6 @@ def _lines(path: Path) -> list[str]:
     return path.read_bytes().decode().split("\n")
 
 
-_READERS: dict[str, Callable[[Path], Any]] = {
-    ".ckpt": _state,
-    ".json": _structure,
-    ".jsonl": _records,
-    ".pt": _state,
-    ".pth": _state,
-}
+#: How what torch saves begins, whatever it is called.
+_ZIPPED = b"PK\x03\x04"
+_READERS: dict[str, Callable[[Path], Any]] = {".json": _structure, ".jsonl": _records}
