@@ -18,6 +18,7 @@ from hookloop.cli import main
 from hookloop.errors import ArgumentError, FileError, SettingError
 from hookloop.testing import CallbackSuite, Kit, Recorder, Subject, TinyLoop, faults
 from hookloop.testing.kit import checks
+from hookloop.testing.restarting import EPOCHS
 
 MODULE = """
 from typing import ClassVar
@@ -42,6 +43,17 @@ class Draws(Callback):
         import random
 
         random.random()
+
+
+class Patient(Callback):
+    def on_train_begin(self):
+        self.best, self.wait = float("inf"), 0
+
+    def on_epoch_end(self, logs):
+        self.wait = 0 if logs.get("val_loss", 0) < self.best else self.wait + 1
+        self.best = min(self.best, logs.get("val_loss", 0))
+        if self.wait == 5:
+            self.loop.stop("no better for 5 epochs")
 """
 
 
@@ -57,11 +69,12 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 # -- the suite -------------------------------------------------------------------------------
 
 
-def pytest_on(folder: Path, body: str) -> subprocess.CompletedProcess[str]:
+def pytest_on(folder: Path, body: str, *options: str) -> subprocess.CompletedProcess[str]:
     """Run pytest on a file of tests, in a process of its own, as an author does."""
     text = f"from hookloop.testing import CallbackSuite\n\n{body}"
     (folder / "test_mine.py").write_text(text)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_mine.py"]
+    command += options
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
 
 
@@ -144,6 +157,26 @@ def test_settings_can_be_made_for_each_folder(module: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("call", "told"),
+    [("skip('no server here')", "1 skipped"), ("exit('enough', 0)", "Exit: enough")],
+    ids=["skip", "exit"],
+)
+def test_what_is_for_pytest_is_no_finding(module: Path, call: str, told: str) -> None:
+    """A test that skips itself, or ends the session, does so from within a check too."""
+    ran = pytest_on(
+        module,
+        "import pytest\n"
+        "class TestHalves(CallbackSuite):\n"
+        "    name = 'unpackaged:Halves'\n"
+        f"    def make_settings(self, folder): pytest.{call}\n",
+        "-k",
+        "can_be_made",
+    )
+    assert told in ran.stdout
+    assert "failed" not in ran.stdout
+
+
+@pytest.mark.parametrize(
     ("declared", "told"),
     [({"changes": ("modle",)}, "'model'"), ({"per_batch": ("read",)}, "'reads'")],
     ids=["changes", "per_batch"],
@@ -152,6 +185,21 @@ def test_a_flag_that_does_not_exist_is_refused(declared: dict[str, str], told: s
     """Or a misspelt one would switch nothing off, and nobody would know."""
     with pytest.raises(SettingError, match=f"Did you mean {told}"):
         Subject("early_stopping", **declared)
+
+
+def test_patience_that_a_restart_forgets_is_found(module: Path) -> None:
+    """Though no training of the kit is so long, and the class has no state_dict()."""
+    found = Kit(Subject("unpackaged:Patient")).result("resumes_exactly")
+    assert found.status == "failed"
+    assert "wait is 2, then 1" in found.message
+    assert "save it in state_dict()" in found.message
+
+
+def test_the_training_that_is_resumed_gets_better_and_then_worse() -> None:
+    """So that what counts either moves, on both sides of the save."""
+    first, second, third, fourth = TinyLoop(epochs=EPOCHS).fit().history["val_loss"]
+    assert first > second
+    assert second < third < fourth
 
 
 def test_a_constructor_that_takes_what_the_suite_refuses_is_found() -> None:

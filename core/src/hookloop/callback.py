@@ -43,7 +43,8 @@ class Callback:
             ``"logs"``. `hookloop.testing` checks that the rest is left alone.
         per_batch: What its batch hooks may cost: ``"reads"`` from the device, ``"allocates"``
             tensors. `hookloop.testing` checks that they do nothing else of it.
-        varies: Names in its logs and state whose values differ between equal runs, as times do.
+        varies: Names in its logs and state whose values differ between equal runs, as times do,
+            and of files that do, with wildcards: ``"*.trace"``.
     """
 
     loop: Loop = None  # type: ignore[assignment]

@@ -35,7 +35,7 @@ class FailingCallback(Callback):
         if hook not in hookspecs.names():
             message = f"FailingCallback: {hook} is no hook.{did_you_mean(hook, hookspecs.names())}"
             raise SettingError(message, fix="name one of those in docs/hooks.md")
-        self.left = call
+        self.hook, self.left = hook, call
         self.error = Planted(f"planted in {hook}") if error is None else error
         setattr(self, hook, self._fail)
 

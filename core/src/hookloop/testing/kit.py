@@ -34,6 +34,12 @@ def fail(message: str, *, fix: str) -> CheckFailed:
     return CheckFailed(f"{message}\nfix: {fix}")
 
 
+def stopped_at_once(before: str) -> CheckFailed:
+    """Make the error of a check whose run was over before there was anything to see."""
+    message = f"It stops the run before {before}, so that nothing can be checked."
+    return fail(message, fix="give settings under which it does not stop at once")
+
+
 @dataclass(frozen=True)
 class Check:
     """One check.
@@ -99,10 +105,12 @@ class Kit:
 
     Args:
         subject: The callback.
+        passing: Exceptions that are no findings: with them whoever makes the checks ends them.
     """
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, passing: tuple[type[BaseException], ...] = ()) -> None:
         self.subject = subject
+        self._passing: tuple[type[BaseException], ...] = (KeyboardInterrupt, *passing)
         self._checks = {one.name: one for one in checks()}
         self._results: dict[str, Result] = {}
 
@@ -112,7 +120,9 @@ class Kit:
         def applies(one: Check) -> bool:
             try:
                 return one.applies(self.subject)
-            except Exception:  # it cannot be imported, which is for a check to say
+            except self._passing:
+                raise
+            except BaseException:  # it cannot be imported, which is for a check to say
                 return True
 
         return [one for one in self._checks.values() if applies(one)]
@@ -155,12 +165,14 @@ class Kit:
         try:
             with _apart() as folder:
                 one.test(self.subject, folder)
-        except Exception as error:
+        except self._passing:
+            raise
+        except BaseException as error:  # SystemExit too, or it would end the checks as if in order
             return Result(one.name, one.promise, "failed", _told(error))
         return Result(one.name, one.promise, "passed")
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     if isinstance(error, CheckFailed):
         return str(error)
     notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))

@@ -80,7 +80,7 @@ def can_be_made(subject: Subject, folder: Path) -> None:
 
 @check(*MADE)
 def constructor_validates(subject: Subject, folder: Path) -> None:
-    """It refuses settings that it does not have, and values that are none of those allowed."""
+    """It refuses settings that it does not have, words that are not allowed, text for numbers."""
     factory, settings = subject.factory, subject.filled(folder)
     parameters = {
         name: one
@@ -102,9 +102,10 @@ def constructor_validates(subject: Subject, folder: Path) -> None:
 def _senseless(annotation: Any) -> list[Any]:
     """Give values that nothing annotated so can mean."""
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    found: list[Any] = ["no such word"] if "Literal" in text else []
+    is_number = re.fullmatch(r"(int|float)( \| None)?", text)
+    found: list[Any] = ["no such word"] if "Literal" in text or is_number else []
     found = [value for value in found if not accepts(annotation, value)]
-    return [*found, float("nan")] if re.fullmatch(r"float( \| None)?", text) else found
+    return [*found, float("nan")] if is_number and is_number[1] == "float" else found
 
 
 def _require_refused(factory: Any, settings: dict[str, Any], why: str) -> None:

@@ -13,6 +13,7 @@ from hookloop.testing.kit import HOOKED, TRAINED, Check, check, fail
 from hookloop.testing.runs import Outcome, outcome, require_same
 from hookloop.testing.subject import Subject
 from hookloop.testing.tiny import TinyLoop
+from hookloop.testing.written import own_folder
 
 
 def _runs_in(host: str, drive: Drive) -> Check:
@@ -48,12 +49,12 @@ def _in_callback_list(subject: Subject) -> bool:
 
 @check(*TRAINED)
 def is_deterministic(subject: Subject, folder: Path) -> None:
-    """Two equal runs with two equal instances end the same, apart from what `varies`."""
+    """Two equal runs with two equal instances end the same, files too, but for what `varies`."""
     found = []
-    for number in range(2):
-        tiny, place = TinyLoop(), folder / str(number)
-        callback = subject.make(place)
-        found.append(outcome(tiny, callback, place, tiny.fit([callback])))
+    for _ in range(2):
+        with own_folder(folder) as place:
+            tiny, callback = TinyLoop(), subject.make(place)
+            found.append(outcome(tiny, callback, place, tiny.fit([callback])))
     require_same(
         found[0],
         found[1],
@@ -65,14 +66,14 @@ def is_deterministic(subject: Subject, folder: Path) -> None:
 
 @check("is_deterministic")
 def runs_twice(subject: Subject, folder: Path) -> None:
-    """One instance serves two runs, and the second is as with a fresh one."""
+    """One instance serves two runs, and the second ends as with a fresh one, but for its files."""
     callback, fresh = subject.make(folder / "1"), subject.make(folder / "2")
     first = TinyLoop()
     first.fit([callback])
     found = []
     for own, place in ((callback, folder / "1"), (fresh, folder / "2")):
-        tiny = TinyLoop()
-        found.append(outcome(tiny, own, place, tiny.fit([own])))
+        tiny = TinyLoop()  # what it finds in its folder may make a difference to its files
+        found.append(outcome(tiny, own, place, tiny.fit([own]), files=False))
     require_same(
         found[1],
         found[0],
@@ -88,9 +89,11 @@ def runs_beside_another(subject: Subject, folder: Path) -> None:
     TinyLoop().fit([subject.make(folder / "a"), subject.make(folder / "b")])
     if not _in_callback_list(subject):
         return
-    alone = [_by_turns(subject, folder / f"alone{seed}", [seed])[0] for seed in (1, 2)]
-    together = _by_turns(subject, folder / "together", [1, 2])
-    for one, other in zip(alone, together, strict=True):
+    found = []
+    for seeds in ([1], [2], [1, 2]):
+        with own_folder(folder) as place:
+            found += _by_turns(subject, place, seeds)
+    for one, other in zip(found[:2], found[2:], strict=True):
         require_same(
             one,
             other,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
 from copy import deepcopy
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from hookloop.history import History
 from hookloop.testing.kit import fail
 from hookloop.testing.tiny import TinyLoop
+from hookloop.testing.written import without, written
 
 #: What stands for the folder of a run, where runs with folders of their own are compared.
 _HERE = "{tmp}"
@@ -28,16 +29,20 @@ class Outcome:
     outcome: Any
     stop_reason: Any
     state: Any
+    files: dict[str, Any]
 
 
-def outcome(tiny: TinyLoop, callback: Any, folder: Path, history: History | None) -> Outcome:
+def outcome(
+    tiny: TinyLoop, callback: Any, folder: Path, history: History | None, *, files: bool = True
+) -> Outcome:
     """Look at a run that is over.
 
     Args:
         tiny: What was trained.
         callback: The callback, whose state is part of it.
-        folder: The run's folder, whose name is no difference.
+        folder: The run's folder, whose name is no difference in the state.
         history: The run's, if it has one.
+        files: Whether what is in the folder is part of it.
     """
     state = callback.state_dict() if hasattr(callback, "state_dict") else None
     found = Outcome(
@@ -47,6 +52,7 @@ def outcome(tiny: TinyLoop, callback: Any, folder: Path, history: History | None
         outcome=history.outcome if history else None,
         stop_reason=history.stop_reason if history else None,
         state=_anywhere(state, str(folder)),
+        files=written(folder) if files else {},
     )
     return deepcopy(found)
 
@@ -59,13 +65,21 @@ def require_same(
     Args:
         one: What came of the first.
         other: What came of the second, which should be the same.
-        varies: Names whose values may differ.
+        varies: Names whose values may differ, and patterns of files that may.
         what: Begins the sentence that says in what they differ.
         fix: What to do about it.
     """
-    differences = list(_differences(asdict(one), asdict(other), "", frozenset(varies)))
+    differences: list[str] = []
+    for part in (field.name for field in fields(Outcome)):
+        then, now = (_part(run, part, varies) for run in (one, other))
+        differences += _differences(then, now, part, frozenset(varies))
     if differences:
         raise fail(f"{what}: {'; '.join(differences[:3])}", fix=fix)
+
+
+def _part(run: Outcome, name: str, varies: Collection[str]) -> Any:
+    found = getattr(run, name)
+    return without(found, varies) if name == "files" else found
 
 
 def same(one: Any, other: Any) -> bool:
@@ -90,7 +104,7 @@ def _differences(one: Any, other: Any, path: str, varies: frozenset[str]) -> Ite
         for index, pair in enumerate(zip(one, other, strict=True)):
             yield from _differences(*pair, f"{path}[{index}]", varies)
     elif not _equal(one, other):
-        yield f"{path or 'it'} is {_short(one)}, then {_short(other)}"
+        yield f"{path or 'it'} is {short(one)}, then {short(other)}"
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -102,7 +116,8 @@ def _equal(one: Any, other: Any) -> bool:
     return bool(one == other or (one != one and other != other))  # noqa: PLR0124  (NaN)
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Show a value in at most 60 characters."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else f"{text[:57]}..."
 

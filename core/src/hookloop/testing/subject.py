@@ -35,8 +35,9 @@ class Subject:
             are not given, but required or text by default, are put there too.
         make_settings: Gives the settings for a folder, in place of `settings`.
         refused: Settings, each of which the constructor has to refuse.
-        varies: Names in logs and state whose values differ between equal runs, as those of clocks;
-            as its class declares, unless given.
+        varies: Names in logs, state, files and attributes whose values differ between equal runs,
+            as those of clocks, and names of files, with wildcards; as its class declares,
+            unless given.
         changes: What it changes; as its class declares, unless given.
         per_batch: What its batch hooks do; as its class declares, unless given.
     """
@@ -115,7 +116,7 @@ class Subject:
 
     @property
     def varying(self) -> frozenset[str]:
-        """Names in logs and state whose values differ between equal runs."""
+        """Names of values, and of files, that differ between equal runs."""
         found = self._declared("varies", ()) if self.varies is None else self.varies
         return frozenset((found,) if isinstance(found, str) else found)
 

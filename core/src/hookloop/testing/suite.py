@@ -12,6 +12,9 @@ from hookloop.errors import ArgumentError, did_you_mean
 from hookloop.testing.kit import CheckBlocked, CheckFailed, Kit, checks
 from hookloop.testing.subject import Subject
 
+#: How tests end themselves, or all of them: these are for pytest.
+_FOR_PYTEST = (pytest.skip.Exception, pytest.fail.Exception, pytest.exit.Exception)
+
 
 class CallbackSuite:
     """Tests a callback: subclass it in a test module, and name the callback.
@@ -26,8 +29,9 @@ class CallbackSuite:
         name: Of the callback, as a user types it, or ``"package.module:Class"``.
         settings: Arguments of its constructor; ``{tmp}`` in a text is a fresh folder.
         refused: Settings, each of which the constructor has to refuse.
-        varies: Names in logs and state whose values differ between equal runs, as those of clocks,
-            where its class does not say.
+        varies: Names in logs, state, files and attributes whose values differ between equal runs,
+            as those of clocks, and names of files, with wildcards; where its class does not
+            say.
         changes: What it changes, where its class does not say: any of ``"model"``,
             ``"optimizer"``, ``"rng"``, ``"logs"``.
         per_batch: What its batch hooks do, where its class does not say: ``"reads"`` from the
@@ -112,7 +116,8 @@ class CallbackSuite:
                     varies=cls.varies,
                     changes=cls.changes,
                     per_batch=cls.per_batch,
-                )
+                ),
+                passing=_FOR_PYTEST,
             )
         return cls._kit
 

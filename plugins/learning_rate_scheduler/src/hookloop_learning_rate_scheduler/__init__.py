@@ -43,7 +43,7 @@ class LearningRateScheduler(Callback):
     def __init__(
         self,
         schedule: str | LRScheduler | Callable[..., Any],
-        verbose: int = 0,
+        verbose: bool | int = 0,
         *,
         on: Literal["epoch", "batch"] = "epoch",
         monitor: str | None = None,

@@ -50,7 +50,7 @@ class ReduceLROnPlateau(Callback):
         monitor: str = "val_loss",
         factor: float = 0.1,
         patience: int = 10,
-        verbose: int = 0,
+        verbose: bool | int = 0,
         mode: str = "auto",
         min_delta: float = _MIN_DELTA,
         cooldown: int = 0,

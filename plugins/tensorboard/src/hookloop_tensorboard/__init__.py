@@ -56,7 +56,7 @@ class TensorBoard(Callback):
 
     observer = True
     per_batch = ("reads", "allocates")
-    varies = ("files",)
+    varies = ("files", "events.out.tfevents.*")  # named after, and full of, times
 
     def __init__(
         self,
