@@ -71,14 +71,19 @@ def _is_folder(reference: str) -> bool:
 def _shown(kit: Kit) -> Iterator[Result]:
     """Print each result as soon as it is there."""
     print(_who(kit.subject))
+    blocked: Counter[str] = Counter()
     for result in kit.results():
-        mark = {"passed": "passed ", "failed": "FAILED ", "blocked": "blocked"}[result.status]
-        why = f": {result.message}" if result.status == "blocked" else ""
-        print(f"  {mark}  {result.name}{why}", flush=True)
+        if result.status == "blocked":
+            blocked[result.message] += 1
+        else:
+            mark = {"passed": "passed ", "failed": "FAILED "}[result.status]
+            print(f"  {mark}  {result.name}", flush=True)
         if result.status == "failed":
             text = f"promise: {result.promise}\n{result.message}"
             print(textwrap.indent(text, " " * 11))
         yield result
+    for why, many in blocked.items():
+        print(f"  blocked  {many} more: {why}")
     print(kit.summary())
 
 

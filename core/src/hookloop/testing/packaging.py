@@ -228,8 +228,9 @@ def _import_report(subject: Subject, folder: Path) -> dict[str, list[str]]:
             check=False,
         )
         if not report.exists():
-            last = (ran.stderr.strip().splitlines() or [f"status {ran.returncode}"])[-1]
-            raise fail(f"It cannot be imported: {last}", fix="mend the import")
+            lines = [one for one in ran.stderr.splitlines() if one and not one.startswith("fix:")]
+            cause = (lines or [f"status {ran.returncode}"])[-1]
+            raise fail(f"It cannot be imported. {cause}", fix="mend the import")
         found = json.loads(report.read_text())
         if ran.stdout or ran.stderr:
             found["changed"].append("what is printed")
