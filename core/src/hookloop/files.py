@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -24,6 +25,7 @@ from weakref import WeakKeyDictionary
 from hookloop.errors import FileError, StateError
 
 MANIFEST = "manifest.json"
+_BUFFER = 2**20  #: Bytes that are written at once, where they come in smaller pieces.
 Content = bytes | Callable[[IO[bytes]], object]
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
@@ -43,7 +45,7 @@ class Disk:
         folder.mkdir(parents=True, exist_ok=True)
 
     def open(self, path: Path) -> IO[bytes]:
-        return open(path, "xb")
+        return open(path, "xb", buffering=_BUFFER)
 
     def sync(self, file: IO[bytes]) -> None:
         file.flush()
@@ -130,25 +132,29 @@ def _fill(folder: Path, contents: Mapping[str, bytes | Callable[[Out], object]])
     sums = {}
     for name, content in contents.items():
         with disk.open(folder / name) as file:
-            out = _Summed(file)
-            out.write(content) if isinstance(content, bytes) else content(out)
+            summed = _Summed(file)
+            with io.BufferedWriter(summed, _BUFFER) as out:
+                out.write(content) if isinstance(content, bytes) else content(out)
             disk.sync(file)
-        sums[name] = {"size": out.size, "sha256": out.sum.hexdigest()}
+        sums[name] = {"size": summed.size, "sha256": summed.sum.hexdigest()}
     manifest = {"version": 1, "files": sums}
     _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     disk.sync_folder(folder)
 
 
-class _Summed:
+class _Summed(io.RawIOBase):
     """Writes to a file what it gets, and adds up what a manifest says of it.
 
-    Both are done without the interpreter's lock, for all that is more than a few kilobytes.
+    Both need no lock of the interpreter, so training goes on.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.size, self.sum = file, 0, hashlib.sha256()
 
-    def write(self, data: bytes | memoryview, /) -> int:
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
         self.sum.update(data)
         self.size += len(data)
         return self.file.write(data)

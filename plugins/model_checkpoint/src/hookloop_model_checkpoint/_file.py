@@ -8,11 +8,10 @@ seen by who loads the file.
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import IO, Any
+from typing import Any
 
 from hookloop import files
 from hookloop.checkpoints import pt_writer, safetensors_writer
@@ -52,17 +51,10 @@ def write(
     return left
 
 
-def _content(path: str, state: Any, record: str) -> Callable[[IO[bytes]], None]:
-    if not path.lower().endswith(".safetensors"):
-        return lambda file: _write_torch(file, state, record.encode())
-    metadata = {_RECORD: record} if record else {}
-    return safetensors_writer(state, metadata)
-
-
-def _write_torch(file: IO[bytes], state: Any, comment: bytes) -> None:
-    pt_writer(state)(file)
-    file.seek(-2, os.SEEK_END)  # a zip file ends with its comment, and that with its length before
-    file.write(struct.pack("<H", len(comment)) + comment)
+def _content(path: str, state: Any, record: str) -> Callable[[files.Out], None]:
+    if path.lower().endswith(".safetensors"):
+        return safetensors_writer(state, {_RECORD: record} if record else {})
+    return pt_writer(state, comment=record.encode())
 
 
 def recorded(path: str, monitor: str) -> float | None:
