@@ -380,6 +380,7 @@ def prepare(path: str | os.PathLike[str], loop: Any, who: str) -> None:
     places, name = os.path.split(_FIELD.sub("*", glob.escape(str(target))))
     for place in glob.glob(places):
         sweep(place, name)
+        sweep(place, f".{name}.previous")
 
 
 class Lock:
