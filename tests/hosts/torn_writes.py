@@ -1,6 +1,6 @@
 """Saves that are killed before every system call, in processes of their own.
 
-`python torn_writes.py FOLDER PATH...`: the processes are forks of this one, so that torch is
+`python torn_writes.py FOLDER [NAME...]`: the processes are forks of this one, so that torch is
 imported once. Prints what came out for each write path, as JSON.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from system_calls import Calls, die
-from write_paths import PATHS, WritePath, left_over
+from write_paths import BROKEN, PATHS, WritePath, left_over
 
 BEFORE = 2  # saves that have returned before the one that is killed
 
@@ -84,7 +84,7 @@ def look(path: WritePath, trials: dict[str, tuple[Path, int]], answer: Path) -> 
 
 def tried(name: str, root: Path) -> dict[str, Any]:
     """Kill before each call, and with half of each write done, until the save runs through."""
-    path, counts = PATHS[name], []
+    path, counts = {**PATHS, **BROKEN}[name], []
     trials: dict[str, tuple[Path, int]] = {}
     for where in ("before call", "in the middle of write"):
         at, status = 0, -signal.SIGKILL
@@ -107,7 +107,7 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # or each collection in a fork would copy all pages
     root = Path(sys.argv[1])
-    print(json.dumps({name: tried(name, root) for name in sys.argv[2:] or PATHS}))
+    print(json.dumps({name: tried(name, root) for name in sys.argv[2:] or [*PATHS, *BROKEN]}))
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ class WritePath:
 
 def state(number: int) -> dict[str, Any]:
     """The state of a small run after so many epochs."""
-    empty: dict[str, Any] = dict.fromkeys(("rng", "history", "callbacks", "metrics"), {})
+    empty: dict[str, Any] = {key: {} for key in ("rng", "history", "callbacks", "metrics")}
     return {
         "format": "hookloop.state", "version": 1, "optimizers": [], "scaler": None,
         "model": {"weight": torch.full((1, 1), float(number))},
@@ -281,6 +281,38 @@ PATHS = {
     "spool": WritePath(begin_spool, read_spool, durable=False, keeps=True),
     "target of a spool": WritePath(begin_target, read_target),
     "lock": WritePath(begin_lock, read_lock, durable=False),
+}
+
+
+# -- what is wrong on purpose, to see that it is found ---------------------------------------------
+
+
+def begin_broken(save: Callable[[Path, int], None]) -> Callable[[Path, int], Save]:
+    def begin(folder: Path, after: int) -> Save:
+        return lambda number: save(folder / "a.json", number)
+
+    return begin
+
+
+def in_place(path: Path, number: int) -> None:
+    with open(path, "ab", buffering=0) as file:
+        file.truncate(0)
+        file.write(json.dumps({"number": number}).encode())
+
+
+def deleted_first(path: Path, number: int) -> None:
+    path.unlink(missing_ok=True)
+    files.atomic_write(path, json.dumps({"number": number}).encode())
+
+
+def read_broken(folder: Path) -> int | None:
+    path = folder / "a.json"
+    return int(json.loads(path.read_bytes())["number"]) if path.exists() else None
+
+
+BROKEN = {
+    "written in place": WritePath(begin_broken(in_place), read_broken),
+    "deleted first": WritePath(begin_broken(deleted_first), read_broken),
 }
 
 
