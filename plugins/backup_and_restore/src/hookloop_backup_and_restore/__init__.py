@@ -215,7 +215,8 @@ class BackupAndRestore(Callback):
             return
         self._saving = None
         try:
-            saving.result()
+            what = f"{self._own_name()}: a state in {self.backup_dir}"
+            files.finish(saving, self.loop.message, what)
         except Exception as error:
             self._fail(error)
         else:
