@@ -12,6 +12,7 @@ from hookloop.arguments import outermost
 from hookloop.capabilities import HOSTS
 from hookloop.checkpoints import load_state
 from hookloop.checks import at_least
+from hookloop.driver import under_way
 from hookloop.errors import ArgumentError, HookloopError, StateError
 from hookloop.hosting import Run, start
 from hookloop.logs import Logs
@@ -165,6 +166,7 @@ class AttachedLoop(Loop):
         self._entered = True
         try:
             self._open.enter_context(outermost())
+            self._open.enter_context(under_way(self))
             self._open.enter_context(signals.handled(self))
             if self._resume is not None:
                 self._run.act(self.load_state_dict, load_state(self._resume))

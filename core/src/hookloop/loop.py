@@ -46,6 +46,7 @@ class Loop:
             ``interrupted``.
         asked: Requests of callbacks to stop: why, and whether the run has failed.
         signal: Number of the signal that has asked the run to end, or None.
+        saves_asked: How many signals have asked for a save; None where the run heeds none that do.
         resumed: Whether this run continues an earlier one.
         rate_set: The rate that was set last by a callback, and by which; None before.
         history: The `History` of the run, if the host keeps one.
@@ -104,6 +105,7 @@ class Loop:
         self.asked: list[tuple[str, bool]] = []
         self._checks: list[Callable[[], None]] = []
         self.signal: int | None = None
+        self.saves_asked: int | None = None
         self._flags = [vars(model)] if hasattr(model, "__dict__") else []
 
     # -- what the callbacks see ------------------------------------------------------------

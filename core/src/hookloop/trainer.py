@@ -23,7 +23,7 @@ from hookloop.checks import (
 )
 from hookloop.data import Source, make_source, split
 from hookloop.defaults import Verbose, with_bar, with_defaults
-from hookloop.driver import Driver
+from hookloop.driver import Driver, under_way
 from hookloop.errors import ArgumentError
 from hookloop.evaluation import Compute, Forward, evaluate, predict
 from hookloop.fitting import Fitting, TrainerLoop
@@ -382,7 +382,7 @@ class Trainer:
 @contextmanager
 def _ends(loop: TrainerLoop, driver: Driver) -> Iterator[None]:
     """Have every callback see its end, and nested runs know that they are nested."""
-    with arguments.outermost():
+    with arguments.outermost(), under_way(loop):
         try:
             if loop.said:
                 loop.message(loop.said)
