@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import math
 import os
@@ -21,6 +22,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SUM = "hookloop.sha256"
+#: What safetensors calls the types of torch.
+_KINDS = {
+    **{"bool": "BOOL", "bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"},
+    **{"int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64", "complex64": "C64"},
+    **{"uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64"},
+    **{"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"},
+}
 #: What a state folder is made of.
 STATE_FILES = ("state.json", "tensors.safetensors", files.MANIFEST)
 
@@ -132,21 +140,65 @@ class _Out:
         self._file.flush()
 
 
+def safetensors_writer(
+    weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, summed: bool = True
+) -> Callable[[files.Out], None]:
+    """Give a function that writes weights from where they are in memory, without another copy.
+
+    Args:
+        weights: Tensors by name.
+        metadata: What else the file says of itself.
+        summed: Whether that includes the SHA-256 sum of the data, which is one more reading of
+            them: it stands before the data. Not needed where a manifest has the file's sum.
+    """
+
+    def write(out: files.Out) -> None:
+        # Larger elements first, so that each tensor begins at a multiple of its element's size.
+        order = sorted(weights.items(), key=lambda item: -item[1].element_size())
+        own = {**(metadata or {}), "format": "pt"}
+        if summed:
+            total = hashlib.sha256()
+            for _, value in order:
+                total.update(_memory(value))
+            own[_SUM] = total.hexdigest()
+        header: dict[str, Any] = {"__metadata__": own}
+        end = 0
+        for name, value in order:
+            begin, end = end, end + value.nbytes
+            offsets = {"shape": list(value.shape), "data_offsets": [begin, end]}
+            header[name] = {"dtype": _kind(name, value), **offsets}
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        out.write(struct.pack("<Q", len(text)) + text)
+        for _, value in order:
+            out.write(_memory(value))
+
+    return write
+
+
 def safetensors_bytes(
     weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> bytes:
     """Serialize weights; the SHA-256 sum of the data stands in the metadata, with what is given."""
-    import safetensors.torch
+    whole = io.BytesIO()
+    safetensors_writer(weights, metadata)(whole)
+    return whole.getvalue()
 
-    tensors = {name: _own(value) for name, value in weights.items()}
-    whole = safetensors.torch.save(tensors)
-    (length,) = struct.unpack("<Q", whole[:8])
-    header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
-    own = {"format": "pt", _SUM: hashlib.sha256(data).hexdigest()}
-    header["__metadata__"] = {**(metadata or {}), **own}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + data
+
+def _kind(name: str, value: Tensor) -> str:
+    kind = _KINDS.get(str(value.dtype).removeprefix("torch."))
+    if kind is None or str(value.layout) != "torch.strided":
+        message = f"{name} is a {value.layout} tensor of {value.dtype}; safetensors holds none."
+        raise StateError(message, fix="convert it, or save in torch's format, as .pt")
+    return kind
+
+
+def _memory(value: Tensor) -> memoryview:
+    """Give a tensor's bytes, as they are in memory; those of one that is not dense are copied."""
+    import torch
+
+    dense = value.detach().cpu().contiguous()
+    return dense.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -198,10 +250,11 @@ def _damaged(path: Path, error: Exception) -> StateError:
 # -- state folders ---------------------------------------------------------------
 
 
-def _folder_contents(saved: Mapping[str, Any]) -> dict[str, bytes]:
+def _folder_contents(saved: Mapping[str, Any]) -> dict[str, bytes | Callable[[files.Out], None]]:
     tensors: dict[str, Tensor] = {}
     text = _text(saved, tensors)
-    return {"state.json": text.encode(), "tensors.safetensors": safetensors_bytes(tensors)}
+    write = safetensors_writer(tensors, summed=False)
+    return {"state.json": text.encode(), "tensors.safetensors": write}
 
 
 def _read_folder(path: Path) -> dict[str, Any]:
@@ -295,8 +348,3 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return tuple(_decode(item, tensors) for item in inner)
         return {one: _decode(item, tensors) for one, item in inner}
     return {key: _decode(item, tensors) for key, item in value.items()}
-
-
-def _own(value: Tensor) -> Tensor:
-    """Give a tensor memory of its own, as safetensors wants it: no views, nothing shared."""
-    return value.detach().cpu().contiguous().clone()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 from hookloop import files
-from hookloop.checkpoints import pt_writer, safetensors_bytes
+from hookloop.checkpoints import pt_writer, safetensors_writer
 
 _WEIGHTS = (".safetensors", ".weights.pt", ".weights.h5")
 _RECORD = "hookloop.monitored"
@@ -56,11 +56,7 @@ def _content(path: str, state: Any, record: str) -> Callable[[IO[bytes]], None]:
     if not path.lower().endswith(".safetensors"):
         return lambda file: _write_torch(file, state, record.encode())
     metadata = {_RECORD: record} if record else {}
-    return lambda file: _write_all(file, safetensors_bytes(state, metadata))
-
-
-def _write_all(file: IO[bytes], content: bytes) -> None:
-    file.write(content)
+    return safetensors_writer(state, metadata)
 
 
 def _write_torch(file: IO[bytes], state: Any, comment: bytes) -> None:
