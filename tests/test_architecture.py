@@ -25,7 +25,7 @@ LOW = {"errors", "logs", "monitor", "hookspecs", "files"}
 LOW_MAY_IMPORT = {"errors", "logs"}
 #: What is not the contract part: the trainer and what belongs to it, and the tools around it.
 BEYOND = (
-    "trainer fitting data structures loaders evaluation objectives "
+    "trainer fitting computing data structures loaders evaluation objectives "
     "optimizers models checks defaults lines "
     "hosting callback_list attached passes steps "
     "signals tables curves testing cli demo describe probe "
