@@ -28,7 +28,7 @@ BEYOND = (
     "trainer fitting computing data structures loaders evaluation objectives "
     "optimizers models checks defaults lines "
     "hosting callback_list attached passes steps "
-    "signals tables curves testing cli demo describe probe "
+    "signals profiling tables curves testing cli demo describe probe "
     "scaffold doctor outside __main__"
 ).split()
 MODULE_LINES, FUNCTION_LINES = 300, 40

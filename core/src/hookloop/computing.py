@@ -20,7 +20,7 @@ Forward = Callable[[Any], Any]
 #: From inputs, targets and the logs of a batch: outputs and loss.
 Compute = Callable[[Any, Any, Logs], tuple[Any, Tensor]]
 #: Without it, dropout would draw other numbers compiled than plain.
-_SAME_DRAWS = {"fallback_random": True}
+_SAME_DRAWS: dict[str, Any] = {"fallback_random": True}
 
 
 class Computing:

@@ -32,6 +32,7 @@ from hookloop.history import History
 from hookloop.models import best_device, in_mode, takes_all, unwrapped
 from hookloop.objectives import Objective
 from hookloop.optimizers import check_parameters, make_optimizer
+from hookloop.profiling import Profile
 from hookloop.registry import Policy
 from hookloop.selection import load_callbacks, named
 from hookloop.structures import is_arrays
@@ -115,6 +116,7 @@ class Trainer:
         verbose: Verbose = "auto",
         resume: Any = None,
         on_callback_error: Policy = "auto",
+        profile_callbacks: bool = False,
     ) -> History:
         """Train for a number of epochs.
 
@@ -134,6 +136,8 @@ class Trainer:
             resume: A ``.pt`` file or state folder of an earlier run to continue.
             on_callback_error: ``"raise"`` or ``"disable"`` for all callbacks; ``"auto"`` ends the
                 run unless the callback only observes.
+            profile_callbacks: Whether to measure every hook of every callback, to show a table of
+                that at the end, and to name who takes more than 5 % of a step.
 
         Returns:
             The history, also found as ``trainer.history``, however the run ends.
@@ -161,6 +165,7 @@ class Trainer:
             limit=steps_per_epoch,
             validation_data=validation_data,
             policy=on_callback_error,
+            profile=Profile() if profile_callbacks else None,
         )
         loop.fitting = Fitting(
             loop,
@@ -271,6 +276,7 @@ class Trainer:
         limit: int | None = None,
         validation_data: Any = None,
         policy: Policy = "auto",
+        profile: Profile | None = None,
     ) -> TrainerLoop:
         chosen, said = arguments.with_environment(callbacks)
         loop = TrainerLoop(
@@ -289,6 +295,7 @@ class Trainer:
             validation_data=validation_data,
             metrics=self.objective.metrics,
             policy=policy,
+            profile=profile,
         )
         loop.trainer, loop.said = self, said
         loop.watch(self.model)
