@@ -25,10 +25,10 @@ LOW = {"errors", "logs", "monitor", "hookspecs", "files"}
 LOW_MAY_IMPORT = {"errors", "logs"}
 #: What is not the contract part: the trainer and what belongs to it, and the tools around it.
 BEYOND = (
-    "trainer fitting data structures loaders transfer evaluation objectives "
+    "trainer fitting computing data structures loaders transfer evaluation objectives "
     "optimizers models checks defaults lines "
     "hosting callback_list attached passes steps "
-    "signals tables curves testing cli demo describe probe "
+    "signals profiling tables curves testing cli demo describe probe "
     "scaffold doctor outside __main__"
 ).split()
 MODULE_LINES, FUNCTION_LINES = 300, 40

@@ -19,6 +19,7 @@ from hookloop.logs import Logs
 from hookloop.loop import Loop
 from hookloop.models import unwrapped
 from hookloop.passes import END, Batches, Epochs, Passes, Validation
+from hookloop.profiling import Profile
 from hookloop.registry import Policy
 from hookloop.steps import Steps
 from hookloop.structures import size_of
@@ -41,6 +42,7 @@ def attach(
     resume: Any = None,
     on_callback_error: Policy = "auto",
     on_interrupt: Literal["raise", "return"] = "raise",
+    profile_callbacks: bool = False,
 ) -> AttachedLoop:
     """Run callbacks in your own training loop, which stays as it is::
 
@@ -68,6 +70,7 @@ def attach(
         on_callback_error: As in ``fit``.
         on_interrupt: What follows SIGINT, after everything has ended in order: ``"raise"``
             KeyboardInterrupt, or ``"return"`` from the ``with`` block. SIGTERM exits with 143.
+        profile_callbacks: As in ``fit``.
 
     Returns:
         The loop, to be entered by ``with``, once.
@@ -88,6 +91,7 @@ def attach(
         validation_data=validation_data,
         params={"epochs": epochs, "verbose": verbose, **(params or {})},
         policy=on_callback_error,
+        profile=Profile() if profile_callbacks else None,
         prepare=lambda loop: loop.expect(_listed(stateful)),
     )
     loop: Any = run.loop
