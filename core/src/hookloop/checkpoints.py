@@ -17,11 +17,12 @@ from typing import IO, TYPE_CHECKING, Any
 
 from hookloop import files, state
 from hookloop.errors import StateError
+from hookloop.saving import size_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_SUM = "hookloop.sha256"
+_SUM, _HEADER_SUM = "hookloop.sha256", "hookloop.header.sha256"
 #: What safetensors calls the types of torch.
 _KINDS = {
     **{"bool": "BOOL", "bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"},
@@ -44,9 +45,9 @@ def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
         FileError: If it cannot be written; what was there before is there still.
     """
     if Path(path).suffix:
-        files.atomic_write(path, pt_writer(saved))
+        files.atomic_write(path, pt_writer(saved), needed=size_of(saved))
     else:
-        files.replace_folder(path, _folder_contents(saved))
+        files.replace_folder(path, _folder_contents(saved), needed=size_of(saved))
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -99,14 +100,24 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise StateError(f"{source} does not exist.", fix="name a file that was saved")
     if source.is_dir():
         return dict(load_state(source)["model"])
-    if source.read_bytes()[:2] != b"PK":  # not torch's zip format
+    with open(source, "rb") as file:
+        start = file.read(2)
+    if start != b"PK":  # not torch's zip format
         return _read_safetensors(source)
     saved = read_pt(source)
     return dict(saved["model"]) if saved.get("format") == state.FORMAT else saved
 
 
-def pt_writer(saved: Mapping[str, Any]) -> Callable[[IO[bytes]], None]:
-    """Give a function that writes plain data and tensors in torch's format."""
+def pt_writer(saved: Mapping[str, Any], record: str = "") -> Callable[[IO[bytes]], None]:
+    """Give a function that writes plain data and tensors in torch's format.
+
+    The file ends with its own SHA-256 sum, in the comment that ends a zip file: the CRCs inside
+    leave out what is between its parts, and torch does not look at them.
+
+    Args:
+        saved: What to write.
+        record: Text that stands in that comment before the sum, unseen by who loads the file.
+    """
 
     def write(file: IO[bytes]) -> None:
         import torch
@@ -118,18 +129,53 @@ def pt_writer(saved: Mapping[str, Any]) -> Callable[[IO[bytes]], None]:
             if out.error is not None:
                 raise out.error from None
             raise
+        out.sum.update(record.encode())
+        comment = record.encode() + out.sum.hexdigest().encode()
+        file.seek(-2, os.SEEK_END)  # before a zip's comment stands its length
+        file.write(struct.pack("<H", len(comment)) + comment)
 
     return write
 
 
+def pt_record(path: str | os.PathLike[str]) -> str:
+    """Read the text that `pt_writer` was given for the end of the file."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.comment[:-64].decode()
+
+
+def _check_sum(path: Path) -> None:
+    """Raise ValueError if a zip file has changed: by its own sum, or by the CRCs if it has none."""
+    with open(path, "rb") as file, zipfile.ZipFile(file) as archive:
+        comment = archive.comment
+        left = file.seek(-2 - len(comment), os.SEEK_END)
+        if file.read(2) != struct.pack("<H", len(comment)):
+            raise ValueError("its end is not where it says")
+        if not comment and (broken := archive.testzip()):  # torch itself does not look at them
+            raise ValueError(f"the CRC of {broken} is wrong")
+        total = hashlib.sha256()
+        file.seek(0)
+        while comment and left and (piece := file.read(min(left, 2**20))):
+            total.update(piece)
+            left -= len(piece)
+    total.update(b"\0\0" + comment[:-64])
+    if comment and total.hexdigest().encode() != comment[-64:]:
+        said = f"{total.hexdigest():.16}, and its last bytes say {comment[-64:]!r:.18}"
+        raise ValueError(f"its SHA-256 sum is {said}")
+
+
 class _Out:
-    """A file that remembers why a write failed: torch says "unexpected pos 704 vs 598" instead."""
+    """A file that adds up its own sum, and remembers why a write failed.
+
+    Of that, torch says "unexpected pos 704 vs 598" instead.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self.sum = hashlib.sha256()
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
+        self.sum.update(data)
         try:
             return self._file.write(data)
         except OSError as error:
@@ -148,8 +194,8 @@ def safetensors_writer(
     Args:
         weights: Tensors by name.
         metadata: What else the file says of itself.
-        summed: Whether that includes the SHA-256 sum of the data, which is one more reading of
-            them: it stands before the data. Not needed where a manifest has the file's sum.
+        summed: Whether that includes the SHA-256 sums of header and data, which is one more reading
+            of them: they stand before the data. Not needed where a manifest has the file's sum.
     """
 
     def write(out: files.Out) -> None:
@@ -167,6 +213,8 @@ def safetensors_writer(
             begin, end = end, end + value.nbytes
             offsets = {"shape": list(value.shape), "data_offsets": [begin, end]}
             header[name] = {"dtype": _kind(name, value), **offsets}
+        if summed:
+            own[_HEADER_SUM] = _sum_of(header)
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
         out.write(struct.pack("<Q", len(text)) + text)
@@ -201,6 +249,10 @@ def _memory(value: Tensor) -> memoryview:
     return dense.reshape(-1).view(torch.uint8).numpy().data
 
 
+def _sum_of(header: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
+
+
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return _from_safetensors(path.read_bytes())
@@ -216,11 +268,16 @@ def _from_safetensors(whole: bytes) -> dict[str, Tensor]:
     try:
         tensors = safetensors.torch.load(whole)
         (length,) = struct.unpack("<Q", whole[:8])
-        expected = json.loads(whole[8 : 8 + length]).get("__metadata__", {}).get(_SUM)
+        header = json.loads(whole[8 : 8 + length])
+        own = header.get("__metadata__", {})
     except (SafetensorError, struct.error, KeyError) as error:
         raise ValueError(str(error)) from None
-    if expected and hashlib.sha256(whole[8 + length :]).hexdigest() != expected:
-        raise ValueError("its SHA-256 sum differs from the one in its metadata")
+    if _SUM in own or _HEADER_SUM in own:  # else somebody else wrote it
+        of_header, of_data = own.pop(_HEADER_SUM, None), own.get(_SUM)
+        data = hashlib.sha256(whole[8 + length :]).hexdigest()
+        if of_header != _sum_of(header) or of_data != data:
+            said = f"{data:.16}, and its metadata say {of_data!s:.16}"
+            raise ValueError(f"the SHA-256 sum of its data is {said}, or its header has changed")
     return tensors
 
 
@@ -228,10 +285,7 @@ def read_pt(path: Path) -> dict[str, Any]:
     import torch
 
     try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()  # torch itself does not look at the CRCs
-        if broken:
-            raise ValueError(f"the CRC of {broken} is wrong")
+        _check_sum(path)
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         message = f"{path} holds more than plain data and tensors, and was not loaded."
