@@ -11,16 +11,21 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from hookloop import files, state
+from hookloop import __version__, files, state
 from hookloop.errors import StateError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _SUM = "hookloop.sha256"
+#: Bytes beside the tensors that a file may have: lists, numbers and names, of every kind of file.
+#: A state of 400,000 tensors stays below; what is above is refused before it is parsed.
+LONGEST_JSON, _LONGEST_HEADER, LONGEST_PICKLE = 2**26, 50_000_000, 2**27
+_DEEPEST = 100
 #: What a state folder is made of.
 STATE_FILES = ("state.json", "tensors.safetensors", files.MANIFEST)
 
@@ -38,7 +43,20 @@ def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
     if Path(path).suffix:
         files.atomic_write(path, pt_writer(saved))
     else:
-        files.replace_folder(path, _folder_contents(saved))
+        made = _made()
+        files.replace_folder(path, _folder_contents({**saved, "made": made}), {"made": made})
+
+
+def _made() -> dict[str, str]:
+    """Tell when and with what a state is saved: nothing of the machine, nor of who runs it."""
+    import datetime
+    import platform
+
+    import torch
+
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    versions = {"hookloop": __version__, "torch": str(torch.__version__)}
+    return {"date": date, **versions, "python": platform.python_version()}
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -49,6 +67,19 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
 
     Raises:
         StateError: If it is not there, is damaged, or is no state of a run.
+    """
+    saved = read_state(path)
+    saved.pop("made", None)
+    return saved
+
+
+def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a run's state as `load_state` does, with ``made``: when and with what it was saved.
+
+    States of hookloop 0.1.0 lack that.
+
+    Raises:
+        StateError: As `load_state`.
     """
     source = files.whole_folder(path)
     if not source.exists():
@@ -73,7 +104,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises:
         StateError: If the file is damaged, or its weights do not fit the model.
     """
-    weights = read_weights(path)
+    weights = load_checkpoint(path)
     try:
         wrong = state.differences(model, weights)
         if wrong:  # torch would find out only after it has changed the others
@@ -84,17 +115,35 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         raise StateError(message, fix="build the model as it was when they were saved") from None
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read weights by name, from anything that hookloop wrote, onto the CPU."""
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read a model's weights by name, from anything that hookloop wrote, onto the CPU.
+
+    Args:
+        path: A ``.pt``, weights-only or ``.safetensors`` file, or a state folder.
+
+    Returns:
+        What ``model.load_state_dict`` takes.
+
+    Raises:
+        StateError: If it is not there, is damaged, or holds no weights.
+    """
     source = files.whole_folder(path)
     if not source.exists():
         raise StateError(f"{source} does not exist.", fix="name a file that was saved")
     if source.is_dir():
-        return dict(load_state(source)["model"])
-    if source.read_bytes()[:2] != b"PK":  # not torch's zip format
+        return _weights(source, load_state(source)["model"])
+    with files.open_plain(source) as file:
+        is_zip = file.read(2) == b"PK"  # torch's format
+    if not is_zip:
         return _read_safetensors(source)
     saved = read_pt(source)
-    return dict(saved["model"]) if saved.get("format") == state.FORMAT else saved
+    return _weights(source, saved["model"] if saved.get("format") == state.FORMAT else saved)
+
+
+def _weights(source: Path, found: Any) -> dict[str, Tensor]:
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        raise _damaged(source, ValueError("its weights have no names"))
+    return dict(found)
 
 
 def pt_writer(saved: Mapping[str, Any]) -> Callable[[IO[bytes]], None]:
@@ -104,8 +153,14 @@ def pt_writer(saved: Mapping[str, Any]) -> Callable[[IO[bytes]], None]:
         import torch
 
         out = _Out(file)
+        is_state = saved.get("format") == state.FORMAT
         try:
-            torch.save(saved, out)  # type: ignore[arg-type]  # it needs no more than these two
+            _weigh(saved, math.inf)
+        except ValueError as error:
+            message = f"The state cannot be saved: {error}."
+            raise StateError(message, fix="keep less in it, or in tensors") from None
+        try:
+            torch.save({**saved, "made": _made()} if is_state else saved, out)  # type: ignore[arg-type]  # it needs no more than these two
         except RuntimeError:
             if out.error is not None:
                 raise out.error from None
@@ -150,45 +205,112 @@ def safetensors_bytes(
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return _from_safetensors(path.read_bytes())
-    except ValueError as error:
-        raise _damaged(path, error) from None
+    with files.open_plain(path) as file:
+        try:
+            _header_length(file.read(8), os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            return _from_safetensors(file.read())
+        except ValueError as error:
+            raise _damaged(path, error) from None
 
 
-def _from_safetensors(whole: bytes) -> dict[str, Tensor]:
-    """Read tensors by name; raises ValueError if they are damaged."""
+def _header_length(head: bytes, size: int) -> int:
+    """Read how long the header of safetensors is, and refuse what cannot be, before it is read."""
+    length = int.from_bytes(head, "little")
+    if len(head) < 8 or length > min(size - 8, _LONGEST_HEADER):
+        raise ValueError(f"its header is said to have {length} of {size} bytes")
+    return length
+
+
+def _from_safetensors(whole: bytes, *, summed: bool = False) -> dict[str, Tensor]:
+    """Read tensors by name.
+
+    Args:
+        whole: The file.
+        summed: Whether a sum of all of it was compared already.
+
+    Raises:
+        ValueError: If they are damaged.
+    """
     import safetensors.torch
     from safetensors import SafetensorError
 
+    length = _header_length(whole[:8], len(whole))
     try:
-        tensors = safetensors.torch.load(whole)
-        (length,) = struct.unpack("<Q", whole[:8])
-        expected = json.loads(whole[8 : 8 + length]).get("__metadata__", {}).get(_SUM)
-    except (SafetensorError, struct.error, KeyError) as error:
+        header = files.read_json(whole[8 : 8 + length])
+        expected = (header.get("__metadata__") or {}).get(_SUM)
+        tensors: dict[str, Tensor] = safetensors.torch.load(whole)
+    except (SafetensorError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(str(error)) from None
-    if expected and hashlib.sha256(whole[8 + length :]).hexdigest() != expected:
+    if expected and not summed and hashlib.sha256(whole[8 + length :]).hexdigest() != expected:
         raise ValueError("its SHA-256 sum differs from the one in its metadata")
     return tensors
 
 
 def read_pt(path: Path) -> dict[str, Any]:
+    """Read plain data and tensors from a file in torch's format, checked whole.
+
+    Raises:
+        StateError: If it is damaged, or holds anything else.
+    """
     import torch
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()  # torch itself does not look at the CRCs
-        if broken:
-            raise ValueError(f"the CRC of {broken} is wrong")
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        message = f"{path} holds more than plain data and tensors, and was not loaded."
-        raise StateError(message, fix="use only files that hookloop wrote") from error
-    except Exception as error:  # readers of damaged archives raise almost anything
-        raise _damaged(path, error) from None
+    with files.open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            _check_zip(file, size)
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            _weigh(saved, max(size, 2**24))
+        except pickle.UnpicklingError as error:
+            message = f"{path} holds more than plain data and tensors, and was not loaded."
+            raise StateError(message, fix="use only files that hookloop wrote") from error
+        except Exception as error:  # readers of damaged archives raise almost anything
+            raise _damaged(path, error) from None
     if not isinstance(saved, dict):
         raise StateError(f"{path} holds a {type(saved).__name__}.", fix="use a file of hookloop's")
     return saved
+
+
+def _check_zip(file: IO[bytes], size: int) -> None:
+    """Refuse an archive that is damaged or larger than it seems, before torch reads it."""
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise ValueError("it is compressed, as nothing of torch's is")
+        pickled = [part.file_size for part in parts if part.filename.endswith(".pkl")]
+        if sum(part.file_size for part in parts) > size or sum(pickled) > LONGEST_PICKLE:
+            raise ValueError("its parts are said to be larger than it is, or than any state")
+        broken = archive.testzip()  # torch itself does not look at the CRCs
+    if broken:
+        raise ValueError(f"the CRC of {broken} is wrong")
+
+
+def _weigh(value: Any, largest: float, depth: int = 0, known: dict[int, int] | None = None) -> int:
+    """Estimate the bytes of a state beside its tensors, and refuse one without end or bound.
+
+    Pickle can refer to one list many times, so that a short file holds what no loop gets through.
+
+    Args:
+        value: The state, or a part of it.
+        largest: Bytes that a tensor may have: one can be said to be larger than its file.
+        depth: How deep the part lies.
+        known: The weight of what was seen already, by id.
+    """
+    known = {} if known is None else known
+    if hasattr(value, "detach"):
+        if value.numel() * value.element_size() > largest:
+            raise ValueError("a tensor is said to be larger than the file")
+        return 200
+    if not isinstance(value, Mapping | list | tuple):
+        return 16 + 4 * len(value) if isinstance(value, str | bytes) else 16
+    if depth > _DEEPEST:
+        raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
+    if id(value) not in known:
+        parts = chain(value.keys(), value.values()) if isinstance(value, Mapping) else value
+        known[id(value)] = 16 + sum(_weigh(part, largest, depth + 1, known) for part in parts)
+    if not depth and known[id(value)] > LONGEST_PICKLE:
+        raise ValueError(f"it holds more than {LONGEST_PICKLE:,} bytes beside its tensors")
+    return known[id(value)]
 
 
 def _damaged(path: Path, error: Exception) -> StateError:
@@ -200,17 +322,21 @@ def _damaged(path: Path, error: Exception) -> StateError:
 
 def _folder_contents(saved: Mapping[str, Any]) -> dict[str, bytes]:
     tensors: dict[str, Tensor] = {}
-    text = _text(saved, tensors)
-    return {"state.json": text.encode(), "tensors.safetensors": safetensors_bytes(tensors)}
+    text = _text(saved, tensors).encode()
+    if len(text) > LONGEST_JSON:
+        message = f"The state has {len(text):,} bytes beside its tensors, of {LONGEST_JSON:,}."
+        raise StateError(message, fix="keep less in it, or in tensors")
+    return {"state.json": text, "tensors.safetensors": safetensors_bytes(tensors)}
 
 
 def _read_folder(path: Path) -> dict[str, Any]:
-    import safetensors.torch
-
     contents = files.read_folder(path)
     try:
-        tensors = safetensors.torch.load(contents["tensors.safetensors"])
-        decoded: dict[str, Any] = _decode(json.loads(contents["state.json"]), tensors)
+        text = contents["state.json"]
+        if len(text) > LONGEST_JSON:
+            raise ValueError(f"state.json has {len(text):,} bytes")
+        tensors = _from_safetensors(contents["tensors.safetensors"], summed=True)
+        decoded: dict[str, Any] = _decode(files.read_json(text), tensors)
     except Exception as error:  # the manifest fits, so this is no damage but another format
         raise _damaged(path, error) from None
     return decoded
@@ -244,8 +370,8 @@ def from_json(saved: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         tensors = _from_safetensors(base64.b64decode(saved["tensors"], validate=True))
-        decoded: dict[str, Any] = _decode(json.loads(saved["plain"]), tensors)
-    except (ValueError, KeyError, TypeError) as error:
+        decoded: dict[str, Any] = _decode(files.read_json(saved["plain"]), tensors)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"A state in JSON is damaged or of another format: {error}."
         raise StateError(message, fix="use an older checkpoint") from None
     return decoded
