@@ -63,10 +63,16 @@ def capture_callbacks(loop: Loop, position: tuple[int, int]) -> dict[str, Any]:
             "logs": dict(loop.logs.raw_items()) if batch else {},
         },
         "history": loop.history.rows_state() if loop.history is not None else None,
-        "callbacks": {
-            name: {"settings": settings_of(loop.callbacks[name]), "state": own}
-            for name, own in _states(loop).items()
-        },
+        "callbacks": _callbacks(loop),
+    }
+
+
+def _callbacks(loop: Loop) -> dict[str, Any]:
+    """Name all callbacks of the run with their settings; the state is None of who has none."""
+    states = _states(loop)
+    return {
+        name: {"settings": settings_of(callback), "state": states.get(name)}
+        for name, callback in loop.callbacks.items()
     }
 
 
@@ -159,8 +165,7 @@ def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
 def apply_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
     """Put back what is hookloop's own: the callbacks, the history and the logs of an open epoch."""
     for name, entry in saved["callbacks"].items():
-        callback = loop.callbacks.get(name)
-        if callback is not None and hasattr(callback, "load_state_dict"):
+        if entry["state"] is not None and hasattr(loop.callbacks.get(name), "load_state_dict"):
             loop.registry.ask(name, "load_state_dict", loop, entry["state"])
     _report_changed_callbacks(loop, saved["callbacks"])
     if loop.history is not None and saved["history"] is not None:
@@ -283,7 +288,7 @@ def _check_optimizers(loop: Loop, saved: list[Mapping[str, Any]]) -> None:
 
 def _check_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
     for name, entry in saved.items():
-        if name not in loop.callbacks:
+        if name not in loop.callbacks or entry["state"] is None:
             continue
         then, now = entry["settings"], settings_of(loop.callbacks[name])
         changed = [key for key in {*then, *now} if repr(then.get(key)) != repr(now.get(key))]
@@ -296,8 +301,9 @@ def _check_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
 
 
 def _report_changed_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
-    added = [name for name in _stateful(loop) if name not in saved]
-    removed = [name for name in saved if name not in loop.callbacks]
+    known = [name for name, entry in saved.items() if entry["state"] is not None]
+    added = [name for name in _stateful(loop) if name not in known]
+    removed = [name for name in known if name not in loop.callbacks]
     if added or removed:
         loop.message(
             f"Since the state was saved, callbacks were added: {listed(added)}; removed: "
