@@ -249,7 +249,9 @@ def open_plain(path: str | os.PathLike[str], *, follow: bool = True) -> IO[bytes
     extra = getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
     why = "it is no plain file"
     try:
-        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | extra))
+        file = open(  # noqa: SIM115  # for the caller to close
+            path, "rb", opener=lambda name, flags: os.open(name, flags | extra)
+        )
         if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             return file
         file.close()
