@@ -43,8 +43,7 @@ def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
     if Path(path).suffix:
         files.atomic_write(path, pt_writer(saved))
     else:
-        made = _made()
-        files.replace_folder(path, _folder_contents({**saved, "made": made}), {"made": made})
+        files.replace_folder(path, _folder_contents(saved), {"made": _made()})
 
 
 def _made() -> dict[str, str]:
@@ -84,7 +83,10 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     source = files.whole_folder(path)
     if not source.exists():
         raise StateError(f"{source} does not exist.", fix="name a .pt file or a state folder")
-    saved = _read_folder(source) if source.is_dir() else read_pt(source)
+    if source.is_dir():
+        saved = {**_read_folder(source), "made": files.read_manifest(source).get("made")}
+    else:
+        saved = read_pt(source)
     state.check_format(saved)
     return saved
 

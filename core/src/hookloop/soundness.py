@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 
 from hookloop import rng
-from hookloop.errors import HookloopError, StateError
+from hookloop.errors import HookloopError, StateError, listed
 
 if TYPE_CHECKING:
     from hookloop.loop import Loop
@@ -42,6 +42,9 @@ def check_own(saved: Mapping[str, Any]) -> None:
         StateError: Naming the part that is wrong.
     """
     at = _mapping(saved["loop"], "loop")
+    lost = [key for key in ("epoch", "batch", "step", "bases", "stops") if at.get(key) is None]
+    if lost:
+        raise StateError(f"The state lacks {listed(lost)} of its loop.", fix="use an intact one")
     for key in ("epoch", "batch", "step"):
         need(_is_count(at.get(key)), f"{key} is {at.get(key)!r}, not a number from 0")
     bases, stops = at.get("bases"), at.get("stops")
