@@ -43,7 +43,7 @@ def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
     if Path(path).suffix:
         files.atomic_write(path, pt_writer(saved))
     else:
-        files.replace_folder(path, _folder_contents(saved), {"made": _made()})
+        files.replace_folder(path, _folder_contents(saved), about={"made": _made()})
 
 
 def _made() -> dict[str, str]:

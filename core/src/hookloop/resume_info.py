@@ -199,8 +199,22 @@ def _is_container(value: Any) -> bool:
 
 def _lock(folder: Path) -> str | None:
     """Say who uses a folder of states, without taking its lock even for an instant."""
-    held = files.holder(folder) if folder.is_dir() else None
-    return held and masked(held)
+    if not _is_locked(folder / ".lock"):
+        return None
+    try:
+        with files.open_plain(folder / ".lock-holder", follow=False) as file:
+            return masked(file.read(1000).decode(errors="replace"))
+    except StateError:
+        return "another process"
+
+
+def _is_locked(path: Path) -> bool:
+    """Ask the kernel; where it does not tell, whoever says to hold the lock is believed."""
+    try:
+        inode, locks = path.stat().st_ino, Path("/proc/locks").read_text()
+    except OSError:
+        return path.with_name(".lock-holder").exists()
+    return any(f":{inode}" in line.split()[5] for line in locks.splitlines() if "FLOCK" in line)
 
 
 # -- words -------------------------------------------------------------------------------------------
@@ -219,20 +233,27 @@ def _lines(one: Mapping[str, Any]) -> list[str]:
     if not one["intact"]:
         return [f"{name}  not intact", *_filled(one["problem"])]
     if one["kind"] == "weights":
-        return [f"{name}  intact", f"  weights: {one['tensors']} tensors, {one['numbers']:,} numbers"]
+        return [
+            f"{name}  intact",
+            f"  weights: {one['tensors']} tensors, {one['numbers']:,} numbers",
+        ]
     lines = [f"{name}  intact" + ("; a run goes on from here" if one["goes_on"] else "")]
     where = f"after epoch {one['epoch']}"
     if one["batch"]:
         where = f"in epoch {one['epoch'] + 1}, after batch {one['batch']}"
     lines.append(f"  {where} (step {one['step']})")
     lines += [line for reason in one["stopped"] for line in _filled(f"stopped: {reason}")]
-    made = one["made"]
-    versions = ", ".join(f"{key} {made[key]}" for key in ("hookloop", "torch", "python") if key in made)
-    lines.append(f"  saved {made.get('date', 'at a time that it does not tell')}"
-                 + (f" with {versions}" if versions else ""))
+    lines += _filled(_when(one["made"]))
     if one["kind"] == "callbacks":
         lines.append("  the callbacks alone: a framework saves the rest")
     return lines + [line for callback in one["callbacks"] for line in _of_one(callback)]
+
+
+def _when(made: Mapping[str, Any]) -> str:
+    if not made:
+        return "saved by a hookloop that did not note when"
+    versions = ", ".join(f"{key} {of}" for key, of in made.items() if key != "date")
+    return f"saved {made.get('date')} by {versions}"
 
 
 def _of_one(callback: Mapping[str, Any]) -> Sequence[str]:

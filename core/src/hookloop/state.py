@@ -111,10 +111,7 @@ def check_callbacks(loop: Loop, saved: Any) -> None:
     Raises:
         StateError: Naming what differs.
     """
-    if not isinstance(saved, Mapping) or saved.get("format") != FORMAT_OF_CALLBACKS:
-        message = "This is not the saved state of the callbacks of a run."
-        raise StateError(message, fix="pass what the bridge's state_dict() gave")
-    _check_whole(saved, ("loop", "history", "callbacks"))
+    check_format_of_callbacks(saved)
     soundness.check_own(saved)
     _check_callbacks(loop, saved["callbacks"])
 
@@ -125,6 +122,14 @@ def check_format(saved: Any) -> None:
         message = "This is not the saved state of a run."
         raise StateError(message, fix="pass what loop.state_dict() gave; weights: load_weights()")
     _check_whole(saved, SECTIONS)
+
+
+def check_format_of_callbacks(saved: Any) -> None:
+    """Refuse what is no state of the callbacks of a run, or is one of a newer hookloop."""
+    if not isinstance(saved, Mapping) or saved.get("format") != FORMAT_OF_CALLBACKS:
+        message = "This is not the saved state of the callbacks of a run."
+        raise StateError(message, fix="pass what the bridge's state_dict() gave")
+    _check_whole(saved, ("loop", "history", "callbacks"))
 
 
 def _check_whole(saved: Mapping[str, Any], sections: Sequence[str]) -> None:

@@ -95,8 +95,7 @@ class BackupAndRestore(Callback):
         files.prepare(self.backup_dir / "state-*", self.loop, self._own_name())
         self._lock = files.Lock(self.backup_dir)
         self._lock.acquire()
-        for leftover in ("state-*", ".lock-holder"):
-            files.sweep(self.backup_dir, leftover, locked=True)
+        self._lock.sweep("state-*")
         self._restore()
         self._trigger.start(self.loop.step, self.loop.start[1])
 

@@ -129,7 +129,6 @@ class ModelCheckpoint(Callback):
         self._trigger.start(self.loop.step)
         _checks.refuse_folder(self._one_path or self.filepath)
         files.prepare(self._one_path or self.filepath, self.loop, who)
-        _checks.sweep(self.filepath)
         _checks.warn_unknown(self._template, self.loop.params.get("metrics"), who)
         self._heed_older_file()
 
