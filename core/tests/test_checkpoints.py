@@ -19,8 +19,8 @@ from torch import nn
 from hookloop import checkpoints, load_weights
 from hookloop.checkpoints import (
     delete_state,
-    load_state,
     load_checkpoint,
+    load_state,
     safetensors_bytes,
     save_state,
 )

@@ -38,7 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0, 1 if ``list --check``, ``check`` or ``resume-info`` found something
-        wrong, 2 for an error of the user's, 130 after an interrupt, 141 if nobody reads what is printed.
+        wrong, 2 for an error of the user's, 130 after an interrupt, 141 if nobody reads what is
+        printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:

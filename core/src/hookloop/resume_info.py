@@ -1,4 +1,4 @@
-"""``hookloop resume-info``: what saved states hold, which are intact, and where a run would go on."""
+"""``hookloop resume-info``: what saved states hold, which are intact, where a run would go on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hookloop import checkpoints, files, soundness, state
-from hookloop.errors import StateError
+from hookloop.errors import StateError, listed
 from hookloop.masking import HIDDEN, is_secret, masked
 
 if TYPE_CHECKING:
@@ -150,8 +150,17 @@ def _of_callback(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         for key, value in (entry["settings"] or {}).items()
     }
     held = entry["state"]
-    words = None if held is None else dict(_words(held, entry["settings"] or {}))
+    words = None if held is None else _brief(dict(_words(held, entry["settings"] or {})))
     return {"name": name, "settings": settings, "state": words}
+
+
+def _brief(words: Mapping[str, str]) -> dict[str, str]:
+    """Leave out where in the state a value stands, unless its name alone stands there twice."""
+    last = [name.rpartition(".")[2] for name in words]
+    return {
+        short if last.count(short) == 1 else name: text
+        for short, (name, text) in zip(last, words.items(), strict=True)
+    }
 
 
 def _words(held: Any, settings: Mapping[Any, Any], name: str = "") -> Iterator[tuple[str, str]]:
@@ -162,8 +171,10 @@ def _words(held: Any, settings: Mapping[Any, Any], name: str = "") -> Iterator[t
         return
     last = name.rpartition(".")[2]
     goal = settings.get(_UP_TO.get(last))
-    of = f" of {_value(goal)}" if goal is not None else ""
-    yield name or "state", HIDDEN if is_secret(last) else f"{_value(held)}{of}"
+    of = f" of {_value(goal)}" if goal else ""
+    shown = _value(held)
+    text = f"{shown:.6g}" if isinstance(shown, float) else str(shown)
+    yield name or "state", HIDDEN if is_secret(last) else f"{text}{of}"
 
 
 def _are_tensors(values: Any) -> bool:
@@ -214,10 +225,10 @@ def _is_locked(path: Path) -> bool:
         inode, locks = path.stat().st_ino, Path("/proc/locks").read_text()
     except OSError:
         return path.with_name(".lock-holder").exists()
-    return any(f":{inode}" in line.split()[5] for line in locks.splitlines() if "FLOCK" in line)
+    return any(part.endswith(f":{inode}") for part in locks.split())
 
 
-# -- words -------------------------------------------------------------------------------------------
+# -- words -------------------------------------------------------------------------------------
 
 
 def _as_text(found: Mapping[str, Any]) -> str:
@@ -225,18 +236,19 @@ def _as_text(found: Mapping[str, Any]) -> str:
     intact = sum(one["intact"] for one in saved)
     head = f"{found['path']}: {intact} of {len(saved)} intact"
     lines = [head, f"in use by {found['lock']}" if found["lock"] else "in use by nobody"]
-    return "\n".join(lines + [line for one in saved for line in ["", *_lines(one)]])
+    for one in saved:
+        lines += ["", *_lines(one, whole=one["goes_on"] or len(saved) == 1)]
+    return "\n".join(lines)
 
 
-def _lines(one: Mapping[str, Any]) -> list[str]:
+def _lines(one: Mapping[str, Any], *, whole: bool) -> list[str]:
+    """Put one of them into lines; all of what callbacks hold only where that is of interest."""
     name = Path(one["path"]).name
     if not one["intact"]:
         return [f"{name}  not intact", *_filled(one["problem"])]
     if one["kind"] == "weights":
-        return [
-            f"{name}  intact",
-            f"  weights: {one['tensors']} tensors, {one['numbers']:,} numbers",
-        ]
+        held = f"weights: {one['tensors']} tensors, {one['numbers']:,} numbers"
+        return [f"{name}  intact", f"  {held}"]
     lines = [f"{name}  intact" + ("; a run goes on from here" if one["goes_on"] else "")]
     where = f"after epoch {one['epoch']}"
     if one["batch"]:
@@ -246,7 +258,7 @@ def _lines(one: Mapping[str, Any]) -> list[str]:
     lines += _filled(_when(one["made"]))
     if one["kind"] == "callbacks":
         lines.append("  the callbacks alone: a framework saves the rest")
-    return lines + [line for callback in one["callbacks"] for line in _of_one(callback)]
+    return lines + (_of_callbacks(one["callbacks"]) if whole else [])
 
 
 def _when(made: Mapping[str, Any]) -> str:
@@ -256,16 +268,16 @@ def _when(made: Mapping[str, Any]) -> str:
     return f"saved {made.get('date')} by {versions}"
 
 
-def _of_one(callback: Mapping[str, Any]) -> Sequence[str]:
-    settings = ", ".join(f"{key}={value!r}" for key, value in callback["settings"].items())
-    words = callback["state"]
-    if words is None:
-        told = "no state"
-    else:
-        told = ", ".join(f"{key} {value}" for key, value in words.items()) or "an empty state"
-    head = f"  {callback['name']}"
-    more = _filled(f"settings: {settings}", 4) if settings else []
-    return [head, *more, *_filled(f"state: {told}" if words is not None else told, 4)]
+def _of_callbacks(callbacks: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = []
+    for one in callbacks:
+        if one["state"] is not None:
+            settings = [f"{k}={v!r}" for k, v in one["settings"].items() if v is not None]
+            told = ", ".join(f"{key} {text}" for key, text in one["state"].items())
+            lines += _filled(f"{one['name']}: {told or 'nothing yet'}")
+            lines += _filled(f"set to {', '.join(settings)}", 4) if settings else []
+    without = [one["name"] for one in callbacks if one["state"] is None]
+    return lines + (_filled(f"without state: {listed(without)}") if without else [])
 
 
 def _filled(text: str, indent: int = 2) -> list[str]:
