@@ -213,7 +213,10 @@ def test_a_folder_s_files_may_be_written_piece_by_piece(
 
     disk = use(Recording())
     files.replace_folder(tmp_path / "state", {"a": write, "b": b"three"})
-    assert disk.done == "make open sync open sync open sync sync_folder replace sync_folder".split()
+    assert (
+        disk.done
+        == "make make open sync open sync open sync sync_folder replace sync_folder".split()
+    )
     assert json.loads((tmp_path / "state/manifest.json").read_bytes())["files"] == {
         "a": {"size": 6, "sha256": hashlib.sha256(b"onetwo").hexdigest()},
         "b": {"size": 5, "sha256": hashlib.sha256(b"three").hexdigest()},

@@ -415,6 +415,7 @@ class Loop:
                 has been changed then.
         """
         state.check(self, saved)
+        self.check_extra_state(saved)
         state.load_counters(self, saved)
         self.pending_state = saved
 
@@ -425,6 +426,9 @@ class Loop:
     def extra_state(self) -> dict[str, Any]:
         """Give what a host adds: ``metrics``, ``scaler``, and more of ``loop`` and ``rng``."""
         return {}
+
+    def check_extra_state(self, saved: Mapping[str, Any]) -> None:
+        """Refuse what `extra_state` gave in another run, before anything is changed."""
 
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
         """Put back what `extra_state` gave."""
