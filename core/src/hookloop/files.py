@@ -14,19 +14,24 @@ import json
 import os
 import re
 import shutil
+import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from hookloop.errors import FileError, StateError, warn
 
 MANIFEST = "manifest.json"
-Content = bytes | Callable[[IO[bytes]], None]
+#: Seconds after which it is said that a file is still being written.
+PATIENCE = 10.0
+#: Bytes that a manifest may have: one of ours has some 400.
+_LONGEST_MANIFEST = 2**20
+Content = bytes | Callable[[IO[bytes]], object]
 
 #: What a disk answers that has no room, or no more for this user, or for this process.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -34,6 +39,12 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _FIELD = re.compile(r"\{[^{}]*\}")
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 _claims: WeakKeyDictionary[Any, dict[Path, str]] = WeakKeyDictionary()
+
+
+class Out(Protocol):
+    """What takes the content of a file, in order: bytes, or a memoryview of them."""
+
+    def write(self, data: bytes | memoryview, /) -> int: ...
 
 
 class Disk:
@@ -102,14 +113,19 @@ def atomic_write(
 
 
 def replace_folder(
-    path: str | os.PathLike[str], contents: Mapping[str, bytes], *, needed: int | None = None
+    path: str | os.PathLike[str],
+    contents: Mapping[str, bytes | Callable[[Out], object]],
+    *,
+    needed: int | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Make a folder of files with a manifest of their sizes and SHA-256 sums, renamed into place.
 
     Args:
         path: The folder. One that `replace_folder` made before is replaced.
-        contents: For each file name, its content.
+        contents: For each file name, its bytes, or a function that writes them in order.
         needed: About how many bytes that are, for the error if there is no room.
+        about: What else the manifest says: plain data for people who look at it.
 
     Raises:
         FileError: If it cannot be written; nothing is there under the name then, or the old one.
@@ -119,7 +135,7 @@ def replace_folder(
     with _replacing(target, needed) as temporary:
         make_folder(target.parent)
         disk.make(temporary)
-        _fill(temporary, contents)
+        _fill(temporary, contents, about or {})
         _swap(temporary, target)
 
 
@@ -139,14 +155,36 @@ def _replacing(target: Path, needed: int | None) -> Iterator[Path]:
         raise
 
 
-def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
+def _fill(
+    folder: Path,
+    contents: Mapping[str, bytes | Callable[[Out], object]],
+    about: Mapping[str, Any],
+) -> None:
     sums = {}
     for name, content in contents.items():
-        _write(folder / name, content)
-        sums[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    manifest = {"version": 1, "files": sums}
+        with disk.open(folder / name) as file:
+            out = _Summed(file)
+            out.write(content) if isinstance(content, bytes) else content(out)
+            disk.sync(file)
+        sums[name] = {"size": out.size, "sha256": out.sum.hexdigest()}
+    manifest = {"version": 1, **about, "files": sums}
     _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     disk.sync_folder(folder)
+
+
+class _Summed:
+    """Writes to a file what it gets, and adds up what a manifest says of it.
+
+    Both are done without the interpreter's lock, for all that is more than a few kilobytes.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.size, self.sum = file, 0, hashlib.sha256()
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        self.sum.update(data)
+        self.size += len(data)
+        return self.file.write(data)
 
 
 def _swap(temporary: Path, target: Path) -> None:
@@ -203,27 +241,94 @@ def read_folder(path: str | os.PathLike[str]) -> dict[str, bytes]:
     contents = {}
     for name, entry in _manifest(folder).items():
         file = folder / name
-        if Path(name).name != name or file.is_symlink() or not file.is_file():
-            raise StateError(f"{file} is missing, or is no plain file.", fix="use an older one")
-        contents[name] = data = file.read_bytes()
-        found = {"size": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+        if Path(name).name != name:
+            raise StateError(f"{file} is no file of this folder.", fix="use an older one")
+        with open_plain(file, follow=False) as opened:
+            # The size first, or a file that claims to be larger than it is would be made room for.
+            found: dict[str, Any] = {"size": os.fstat(opened.fileno()).st_size}
+            data = opened.read() if found["size"] == entry["size"] else b""
+        found["sha256"] = hashlib.sha256(data).hexdigest()
         for what, value in found.items():
             if value != entry[what]:
                 said = f"its {what} is {value!s:.16}, and its manifest says {entry[what]!s:.16}"
                 raise StateError(f"{file} is damaged: {said}.", fix="use an older one")
+        contents[name] = data
     return contents
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read what the manifest of a folder says: of its files, and of how it was made.
+
+    Raises:
+        StateError: If it cannot be read.
+    """
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        entries = {str(name): dict(entry) for name, entry in manifest["files"].items()}
-        if manifest["version"] != 1 or any({"size", "sha256"} - set(e) for e in entries.values()):
-            raise KeyError("version")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        message = f"{folder} is no saved state: its {MANIFEST} cannot be read ({error})."
-        raise StateError(message, fix="name the folder of an intact state") from None
+        with open_plain(folder / MANIFEST, follow=False) as file:
+            if os.fstat(file.fileno()).st_size > _LONGEST_MANIFEST:
+                raise ValueError("it is too long")
+            manifest: dict[str, Any] = read_json(file.read())
+        if manifest["version"] != 1:
+            raise ValueError(f"it is of version {manifest['version']!r}; this hookloop reads 1")
+        entries = manifest["files"] = {name: dict(of) for name, of in manifest["files"].items()}
+        if any({"size", "sha256"} - set(entry) for entry in entries.values()):
+            raise KeyError("size")
+    except StateError as error:
+        raise _no_state(folder, str(error).partition("\nfix: ")[0]) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _no_state(folder, f"it cannot be read ({error})") from None
+    return manifest
+
+
+def _no_state(folder: Path, why: str) -> StateError:
+    message = f"{folder} is no saved state: {MANIFEST}: {why.removesuffix('.')}."
+    return StateError(message, fix="name the folder of an intact state")
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    entries: dict[str, Any] = read_manifest(folder)["files"]
     return entries
+
+
+def open_plain(path: str | os.PathLike[str], *, follow: bool = True) -> IO[bytes]:
+    """Open a file to read it, unless it is something else: a FIFO, say, would wait for ever.
+
+    Args:
+        path: The file.
+        follow: Whether it may be a symbolic link: where a user named it, and not inside of a
+            folder that may be anybody's.
+
+    Raises:
+        StateError: If it is no plain file, or cannot be opened.
+    """
+    extra = getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
+    why = "it is no plain file"
+    try:
+        file = open(  # noqa: SIM115  # for the caller to close
+            path, "rb", opener=lambda name, flags: os.open(name, flags | extra)
+        )
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+    except (OSError, ValueError) as error:  # a name with NUL in it is the second
+        why = getattr(error, "strerror", None) or str(error)
+    raise StateError(f"{os.fspath(path)} cannot be read: {why}.", fix="use an older one")
+
+
+def read_json(data: bytes | str) -> Any:
+    """Read JSON in which no key stands twice in one object: readers differ in which one counts.
+
+    Raises:
+        ValueError: If it is none.
+        RecursionError: If it is nested deeper than anything of ours.
+    """
+    return json.loads(data, object_pairs_hook=_distinct)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in it")
+    return found
 
 
 def _write(path: Path, content: Content) -> None:
@@ -484,6 +589,28 @@ def background(job: Callable[[], Any]) -> Future[Any]:
         Its future: ``result()`` waits for it, and raises what it raised.
     """
     return _writer().submit(job)
+
+
+def finish(job: Future[Any], say: Callable[[str], Any], what: str) -> Any:
+    """Wait for a job of the writer; if that takes long it is said, once.
+
+    There is no bound: a checkpoint that was asked for is not dropped. Two Ctrl+C end the run.
+
+    Args:
+        job: What `background` gave.
+        say: Shows a line to the user.
+        what: What is being written.
+
+    Returns:
+        What the job returned; what it raised is raised.
+    """
+    try:
+        return job.result(PATIENCE)
+    except TimeoutError:
+        if job.done():  # it is the job's own: disks have such errors too
+            raise
+    say(f"{what} is still being written after {PATIENCE:g} s, and waited for.")
+    return job.result()
 
 
 @cache

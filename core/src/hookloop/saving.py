@@ -247,6 +247,7 @@ class Snapshot:
         self._kept: dict[str, Tensor] = {}
         self._taken: dict[str, Tensor] = {}
         self._shared: dict[Any, Tensor] = {}
+        self._under_way: set[Any] = set()
 
     def copy(self, state: Any) -> Any:
         """Copy a state.
@@ -263,7 +264,8 @@ class Snapshot:
             copied = self._copy(state, "state")
             self._kept = self._taken
         finally:
-            self._taken, self._shared = {}, {}
+            _arrived(self._under_way)
+            self._taken, self._shared, self._under_way = {}, {}, set()
         return copied
 
     def _copy(self, value: Any, path: str) -> Any:
@@ -294,9 +296,31 @@ class Snapshot:
         if value.numel() and key in self._shared:  # tied weights stay tied, and are written once
             return self._shared[key]
         kept = self._kept.get(path)
-        if kept is not None and kept.shape == value.shape and kept.dtype == value.dtype:
-            kept.copy_(value)
+        if kept is None or kept.shape != value.shape or kept.dtype != value.dtype:
+            kept = _memory_for(value)
+        if _is_on_cuda(value):
+            kept.copy_(value, non_blocking=True)
+            self._under_way.add(value.device)
         else:
-            kept = value.to("cpu", copy=True)
+            kept.copy_(value)
         self._taken[path] = self._shared[key] = kept
         return kept
+
+
+def _is_on_cuda(value: Tensor) -> bool:
+    return value.is_cuda
+
+
+def _memory_for(value: Tensor) -> Tensor:
+    """Make room for a copy; for one from CUDA where the device itself can write: pinned."""
+    import torch
+
+    return torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+
+
+def _arrived(devices: set[Any]) -> None:
+    """Wait for the copies that are under way, once for all of them."""
+    import torch
+
+    for device in devices:
+        torch.cuda.current_stream(device).synchronize()

@@ -222,7 +222,8 @@ class ModelCheckpoint(Callback):
         if saving is None or not (wait or saving.written.done()):
             return
         try:
-            self._kept.doomed = saving.written.result()
+            what = f"{self._own_name()}: {saving.path}"
+            self._kept.doomed = files.finish(saving.written, self.loop.message, what)
         except Exception as error:
             self._saving = None
             self._fail(error, saving.path, saving.before)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 from hookloop import files
-from hookloop.checkpoints import pt_record, pt_writer, safetensors_bytes
+from hookloop.checkpoints import pt_record, pt_writer, safetensors_writer
 from hookloop.saving import size_of
 
 _WEIGHTS = (".safetensors", ".weights.pt", ".weights.h5")
@@ -56,11 +56,7 @@ def _content(path: str, state: Any, record: str) -> Callable[[IO[bytes]], None]:
     if not path.lower().endswith(".safetensors"):
         return pt_writer(state, record)
     metadata = {_RECORD: record} if record else {}
-    return lambda file: _write_all(file, safetensors_bytes(state, metadata))
-
-
-def _write_all(file: IO[bytes], content: bytes) -> None:
-    file.write(content)
+    return safetensors_writer(state, metadata)
 
 
 def recorded(path: str, monitor: str) -> float | None:
