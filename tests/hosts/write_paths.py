@@ -58,7 +58,7 @@ def number_in(path: Path) -> int | None:
     """The number in the weights of a file, None if it is not there."""
     if not files.whole_folder(path).exists():
         return None
-    return int(checkpoints.read_weights(path)["weight"].item())
+    return int(checkpoints.load_checkpoint(path)["weight"].item())
 
 
 # -- core ---------------------------------------------------------------
