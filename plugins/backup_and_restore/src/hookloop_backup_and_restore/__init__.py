@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from hookloop import Callback, files, hookimpl
 from hookloop.errors import HookloopError, StateError
-from hookloop.saving import Snapshot, Trigger, read_frequency
+from hookloop.saving import Failures, Snapshot, Trigger, read_frequency, warn_of_little_room
 from hookloop_backup_and_restore import _checks, _states
 
 __all__ = ["BackupAndRestore"]
@@ -89,7 +89,7 @@ class BackupAndRestore(Callback):
         self._saving: Future[Path] | None = None
         self._saved: tuple[int, int | None] | None = None
         self._answered = 0  # of the signals that ask for a save
-        self._failures: list[str] = []
+        self._failures = Failures(self.on_save_error)
         self._damaged: list[Path] = []
 
     # -- hooks -------------------------------------------------------------------------------------
@@ -102,9 +102,10 @@ class BackupAndRestore(Callback):
         files.prepare(self.backup_dir / "state-*", self.loop, self._own_name())
         self._lock = files.Lock(self.backup_dir)
         self._lock.acquire()
-        for leftover in ("state-*", ".lock-holder"):
-            files.sweep(self.backup_dir, leftover, locked=True)
+        self._lock.sweep("state-*")
         self._restore()
+        new = self.keep + 1 - len(_states.found(self.backup_dir))
+        warn_of_little_room(self.backup_dir, self.loop, new)
         self._trigger.start(self.loop.step, self.loop.start[1])
 
     @hookimpl(trylast=True)
@@ -205,6 +206,8 @@ class BackupAndRestore(Callback):
 
         Always by the writer, so that no state is on disk before the files that it speaks of.
         """
+        if self._lock is not None:
+            self._lock.check()
         job = partial(_states.write, self.backup_dir, state, self.keep, list(self._damaged))
         self._saving = files.background(job)
 
@@ -224,15 +227,7 @@ class BackupAndRestore(Callback):
 
     def _fail(self, error: Exception) -> None:
         self._saved = None
-        if self.on_save_error == "raise":
-            error.add_note(f"while {self._own_name()} was saving the run; older states are intact")
-            raise error
-        self._failures.append(str(error).partition("\nfix: ")[0])
-        warnings.warn(
-            f"{self._own_name()}: the run was not saved, and training goes on: {error}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        self._failures.add(error, self._own_name(), "the run")
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -249,9 +244,7 @@ class BackupAndRestore(Callback):
 
     def _report(self) -> None:
         who = self._own_name()
-        if self._failures:
-            times = f"{len(self._failures)} times"
-            self.loop.message(f"{who}: not saved {times}; the last time: {self._failures[-1]}")
+        self._failures.tell(self.loop, who)
         if self.loop.outcome == "interrupted" and _states.found(self.backup_dir):
             self.loop.message(f"{who}: started again, the run goes on from {self.backup_dir}.")
 
