@@ -69,7 +69,7 @@ def test_a_run_that_nan_stops_keeps_what_was_good(value: float, batch: int, tmp_
     states = sorted((tmp_path / "backup").glob("state-*"))
     places = [load_state(path)["loop"] for path in states]
     steps = [place["step"] for place in places]
-    assert steps == [at for at in range(3, 2 * BATCHES + batch + 1, 3)][-2:]
+    assert steps == list(range(3, 2 * BATCHES + batch + 1, 3))[-2:]
     assert all(finite(path) for path in states)
 
 
