@@ -134,22 +134,32 @@ def check_optimizers(loop: Loop, saved: list[Mapping[str, Any]]) -> None:
         for own, group in zip(optimizer.param_groups, state["param_groups"], strict=True):
             for key in own.keys() & group.keys() - {"params"}:
                 what = f"{key} of a group of an optimizer is {_shown(group[key])}"
-                need(alike(own[key], group[key]), what)
+                need(_is_setting(key, own[key], group[key]), what)
             of_torch = type(optimizer).__module__.startswith("torch.optim")
             if of_torch and type(optimizer).__name__ not in _OF_OTHER_SHAPES:
                 for parameter, index in zip(own["params"], group["params"], strict=True):
                     _check_held(parameter, index, state["state"].get(index, {}))
-        names = {frozenset(held) for held in state["state"].values() if held}
-        need(len(names) <= 1, "an optimizer does not hold the same of all parameters")
+        parts = [_mapping(one, "what an optimizer holds") for one in state["state"].values()]
+        need(
+            len({frozenset(one) for one in parts if one}) <= 1,
+            "an optimizer does not hold the same of all parameters",
+        )
+
+
+def _is_setting(key: str, own: Any, saved: Any) -> bool:
+    """Tell whether an optimizer can have a setting: flags decide what else it has to hold."""
+    if isinstance(own, bool) and key not in ("foreach", "fused"):
+        return own is saved
+    return alike(own, saved) and (own is not None or _is_scalar(saved))
 
 
 def _check_held(parameter: Any, index: Any, held: Any) -> None:
     for key, value in _mapping(held, f"what an optimizer holds of parameter {index}").items():
-        fits = (value is None and key == "momentum_buffer") or (
-            key in _COUNTS and _is_number(value)
-        )
-        if hasattr(value, "shape"):
-            fits = is_dense(value) and (value.numel() == 1 or value.shape == parameter.shape)
+        fits = value is None and key == "momentum_buffer"
+        if key in _COUNTS:
+            fits = _is_number(value) and float(value) >= 0
+        elif hasattr(value, "shape"):
+            fits = is_dense(value) and value.shape == parameter.shape
         need(fits, f"{key} of parameter {index} of an optimizer does not have its shape")
 
 
@@ -215,8 +225,9 @@ def alike(own: Any, saved: Any) -> bool:
             key in saved and alike(value, saved[key]) for key, value in own.items()
         )
     if _is_list(own):
-        pairs = zip(own, saved, strict=False) if _is_list(saved) else [(0, None)]
-        return all(alike(one, other) for one, other in pairs)
+        if not _is_list(saved) or (type(own) is tuple and len(own) != len(saved)):
+            return False
+        return all(alike(one, other) for one, other in zip(own, saved, strict=False))
     return isinstance(saved, type(own))
 
 
@@ -241,5 +252,10 @@ def _is_count(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     """Tell a number, or a tensor that is one."""
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain or (hasattr(value, "detach") and value.numel() == 1)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, float) or (hasattr(value, "detach") and value.numel() == 1)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, bool) or _is_number(value)

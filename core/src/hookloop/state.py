@@ -133,8 +133,9 @@ def check_format_of_callbacks(saved: Any) -> None:
 
 
 def _check_whole(saved: Mapping[str, Any], sections: Sequence[str]) -> None:
-    if saved.get("version") != VERSION:
-        message = f"The state is of version {saved.get('version')}; this hookloop reads {VERSION}."
+    version = saved.get("version")
+    if type(version) is not int or version != VERSION:
+        message = f"The state is of version {version!s:.20}; this hookloop reads {VERSION}."
         raise StateError(message, fix="pip install --upgrade hookloop")
     missing = [section for section in sections if section not in saved]
     if missing:
