@@ -242,7 +242,7 @@ def _mapping(value: Any, what: str) -> Mapping[Any, Any]:
     return found
 
 
-def _is_list(value: Any) -> TypeGuard[list[Any]]:
+def _is_list(value: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
     return type(value) in (list, tuple)
 
 

@@ -29,11 +29,12 @@ class Settings(Protocol):
     on_save_error: Any
 
 
-def refuse_foreign(template: PathTemplate, kept: Mapping[str, Any], who: str) -> None:
+def refuse_foreign(template: PathTemplate, kept: Mapping[str, Any]) -> None:
     """Refuse a state with files that this callback never wrote: it would delete them one day."""
     for path in [*(one["path"] for one in kept["files"]), *kept["doomed"]]:
         if not isinstance(path, str) or not template.gives(path):
-            message = f"{who}: the state names {path!r}, which {template.text!r} never gives."
+            what = f"{path!r}, which {template.text!r} never gives"
+            message = f"model_checkpoint: the state names a file {what}."
             raise StateError(message, fix="use an intact state of such a run")
 
 
