@@ -33,6 +33,8 @@ ALLOWED = {
     ("checkpoints.py", "pickle"): "for the class of an error, which torch raises",
     ("registry.py", "exec"): "compiles calls of hooks from their names, of which it made sure",
     ("registry.py", "compile"): "the same, so that tracebacks show where they are",
+    ("readme.py", "exec"): "the kit runs the example of the plugin that it checks",
+    ("readme.py", "compile"): "the same, so that tracebacks show where",
     ("packaging.py", "pickle"): "the kit pickles a callback of its own making, and reads that",
 }
 

@@ -12,12 +12,14 @@ from hookloop.arguments import outermost
 from hookloop.capabilities import HOSTS
 from hookloop.checkpoints import load_state
 from hookloop.checks import at_least
+from hookloop.driver import under_way
 from hookloop.errors import ArgumentError, HookloopError, StateError
 from hookloop.hosting import Run, start
 from hookloop.logs import Logs
 from hookloop.loop import Loop
 from hookloop.models import unwrapped
 from hookloop.passes import END, Batches, Epochs, Passes, Validation
+from hookloop.profiling import Profile
 from hookloop.registry import Policy
 from hookloop.soundness import need
 from hookloop.steps import Steps
@@ -41,6 +43,7 @@ def attach(
     resume: Any = None,
     on_callback_error: Policy = "auto",
     on_interrupt: Literal["raise", "return"] = "raise",
+    profile_callbacks: bool = False,
 ) -> AttachedLoop:
     """Run callbacks in your own training loop, which stays as it is::
 
@@ -68,6 +71,7 @@ def attach(
         on_callback_error: As in ``fit``.
         on_interrupt: What follows SIGINT, after everything has ended in order: ``"raise"``
             KeyboardInterrupt, or ``"return"`` from the ``with`` block. SIGTERM exits with 143.
+        profile_callbacks: As in ``fit``.
 
     Returns:
         The loop, to be entered by ``with``, once.
@@ -88,6 +92,7 @@ def attach(
         validation_data=validation_data,
         params={"epochs": epochs, "verbose": verbose, **(params or {})},
         policy=on_callback_error,
+        profile=Profile() if profile_callbacks else None,
         prepare=lambda loop: loop.expect(_listed(stateful)),
     )
     loop: Any = run.loop
@@ -166,6 +171,7 @@ class AttachedLoop(Loop):
         self._entered = True
         try:
             self._open.enter_context(outermost())
+            self._open.enter_context(under_way(self))
             self._open.enter_context(signals.handled(self))
             if self._resume is not None:
                 self._run.act(self.load_state_dict, load_state(self._resume))

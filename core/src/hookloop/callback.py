@@ -39,6 +39,8 @@ class Callback:
         ranks: In a distributed run, ``"zero"`` or ``"all"``; unless stated, observers run on rank
             zero and others on all.
         needs: Features of the loop without which this callback makes no sense.
+        save_signals: Numbers of signals that ask for a save, and to go on: ``loop.saves_asked``
+            counts them, and a saver looks at it in the checkpoint hooks.
         secret_settings: Arguments of the constructor whose values are never shown or saved, as
             are those that are called ``token``, ``password``, ``api_key`` and the like.
         changes: What its hooks may change: any of ``"model"``, ``"optimizer"``, ``"rng"``,
@@ -59,6 +61,7 @@ class Callback:
     observer: bool = False
     ranks: Literal["zero", "all"] | None = None
     needs: ClassVar[tuple[str, ...]] = ()
+    save_signals: tuple[int, ...] = ()
     secret_settings: ClassVar[tuple[str, ...]] = ()
     changes: ClassVar[tuple[str, ...]] = ()
     per_batch: ClassVar[tuple[str, ...]] = ()

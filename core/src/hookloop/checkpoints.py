@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import math
 import os
@@ -17,11 +18,19 @@ from typing import IO, TYPE_CHECKING, Any
 
 from hookloop import __version__, files, state
 from hookloop.errors import StateError
+from hookloop.saving import size_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_SUM = "hookloop.sha256"
+_SUM, _HEADER_SUM = "hookloop.sha256", "hookloop.header.sha256"
+#: What safetensors calls the types of torch.
+_KINDS = {
+    **{"bool": "BOOL", "bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"},
+    **{"int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64", "complex64": "C64"},
+    **{"uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64"},
+    **{"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"},
+}
 #: Bytes beside the tensors that a file may have: lists, numbers and names, of every kind of file.
 #: A state of 400,000 tensors stays below; what is above is refused before it is parsed.
 LONGEST_JSON, _LONGEST_HEADER, LONGEST_PICKLE = 2**26, 50_000_000, 2**27
@@ -41,9 +50,10 @@ def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
         FileError: If it cannot be written; what was there before is there still.
     """
     if Path(path).suffix:
-        files.atomic_write(path, pt_writer(saved))
+        files.atomic_write(path, pt_writer(saved), needed=size_of(saved))
     else:
-        files.replace_folder(path, _folder_contents(saved), about={"made": _made()})
+        about = {"made": _made()}
+        files.replace_folder(path, _folder_contents(saved), needed=size_of(saved), about=about)
 
 
 def _made() -> dict[str, str]:
@@ -151,8 +161,16 @@ def _weights(source: Path, found: Any) -> dict[str, Tensor]:
     return dict(found)
 
 
-def pt_writer(saved: Mapping[str, Any]) -> Callable[[IO[bytes]], None]:
-    """Give a function that writes plain data and tensors in torch's format."""
+def pt_writer(saved: Mapping[str, Any], record: str = "") -> Callable[[IO[bytes]], None]:
+    """Give a function that writes plain data and tensors in torch's format.
+
+    The file ends with its own SHA-256 sum, in the comment that ends a zip file: the CRCs inside
+    leave out what is between its parts, and torch does not look at them.
+
+    Args:
+        saved: What to write.
+        record: Text that stands in that comment before the sum, unseen by who loads the file.
+    """
 
     def write(file: IO[bytes]) -> None:
         import torch
@@ -170,18 +188,33 @@ def pt_writer(saved: Mapping[str, Any]) -> Callable[[IO[bytes]], None]:
             if out.error is not None:
                 raise out.error from None
             raise
+        out.sum.update(record.encode())
+        comment = record.encode() + out.sum.hexdigest().encode()
+        file.seek(-2, os.SEEK_END)  # before a zip's comment stands its length
+        file.write(struct.pack("<H", len(comment)) + comment)
 
     return write
 
 
+def pt_record(path: str | os.PathLike[str]) -> str:
+    """Read the text that `pt_writer` was given for the end of the file."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.comment[:-64].decode()
+
+
 class _Out:
-    """A file that remembers why a write failed: torch says "unexpected pos 704 vs 598" instead."""
+    """A file that adds up its own sum, and remembers why a write failed.
+
+    Of that, torch says "unexpected pos 704 vs 598" instead.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self.sum = hashlib.sha256()
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
+        self.sum.update(data)
         try:
             return self._file.write(data)
         except OSError as error:
@@ -192,21 +225,71 @@ class _Out:
         self._file.flush()
 
 
+def safetensors_writer(
+    weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, summed: bool = True
+) -> Callable[[files.Out], None]:
+    """Give a function that writes weights from where they are in memory, without another copy.
+
+    Args:
+        weights: Tensors by name.
+        metadata: What else the file says of itself.
+        summed: Whether that includes the SHA-256 sums of header and data, which is one more reading
+            of them: they stand before the data. Not needed where a manifest has the file's sum.
+    """
+
+    def write(out: files.Out) -> None:
+        # Larger elements first, so that each tensor begins at a multiple of its element's size.
+        order = sorted(weights.items(), key=lambda item: -item[1].element_size())
+        own = {**(metadata or {}), "format": "pt"}
+        if summed:
+            total = hashlib.sha256()
+            for _, value in order:
+                total.update(_memory(value))
+            own[_SUM] = total.hexdigest()
+        header: dict[str, Any] = {"__metadata__": own}
+        end = 0
+        for name, value in order:
+            begin, end = end, end + value.nbytes
+            offsets = {"shape": list(value.shape), "data_offsets": [begin, end]}
+            header[name] = {"dtype": _kind(name, value), **offsets}
+        if summed:
+            own[_HEADER_SUM] = _sum_of(header)
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        out.write(struct.pack("<Q", len(text)) + text)
+        for _, value in order:
+            out.write(_memory(value))
+
+    return write
+
+
 def safetensors_bytes(
     weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> bytes:
     """Serialize weights; the SHA-256 sum of the data stands in the metadata, with what is given."""
-    import safetensors.torch
+    whole = io.BytesIO()
+    safetensors_writer(weights, metadata)(whole)
+    return whole.getvalue()
 
-    tensors = {name: _own(value) for name, value in weights.items()}
-    whole = safetensors.torch.save(tensors)
-    (length,) = struct.unpack("<Q", whole[:8])
-    header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
-    own = {"format": "pt", _SUM: hashlib.sha256(data).hexdigest()}
-    header["__metadata__"] = {**(metadata or {}), **own}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + data
+
+def _kind(name: str, value: Tensor) -> str:
+    kind = _KINDS.get(str(value.dtype).removeprefix("torch."))
+    if kind is None or str(value.layout) != "torch.strided":
+        message = f"{name} is a {value.layout} tensor of {value.dtype}; safetensors holds none."
+        raise StateError(message, fix="convert it, or save in torch's format, as .pt")
+    return kind
+
+
+def _memory(value: Tensor) -> memoryview:
+    """Give a tensor's bytes, as they are in memory; those of one that is not dense are copied."""
+    import torch
+
+    dense = value.detach().cpu().contiguous()
+    return dense.reshape(-1).view(torch.uint8).numpy().data
+
+
+def _sum_of(header: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -243,12 +326,16 @@ def _from_safetensors(whole: bytes, *, summed: bool = False) -> dict[str, Tensor
     length = _header_length(whole[:8], len(whole))
     try:
         header = files.read_json(whole[8 : 8 + length])
-        expected = (header.get("__metadata__") or {}).get(_SUM)
+        own = header.get("__metadata__") or {}
         tensors: dict[str, Tensor] = safetensors.torch.load(whole)
     except (SafetensorError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(str(error)) from None
-    if expected and not summed and hashlib.sha256(whole[8 + length :]).hexdigest() != expected:
-        raise ValueError("its SHA-256 sum differs from the one in its metadata")
+    if not summed and (_SUM in own or _HEADER_SUM in own):  # else somebody else wrote it
+        of_header, of_data = own.pop(_HEADER_SUM, None), own.get(_SUM)
+        data = hashlib.sha256(whole[8 + length :]).hexdigest()
+        if of_header != _sum_of(header) or of_data != data:
+            said = f"{data:.16}, and its metadata say {of_data!s:.16}"
+            raise ValueError(f"the SHA-256 sum of its data is {said}, or its header has changed")
     return tensors
 
 
@@ -285,9 +372,26 @@ def _check_zip(file: IO[bytes], size: int) -> None:
         pickled = [part.file_size for part in parts if part.filename.endswith(".pkl")]
         if sum(part.file_size for part in parts) > size or sum(pickled) > LONGEST_PICKLE:
             raise ValueError("its parts are said to be larger than it is, or than any state")
-        broken = archive.testzip()  # torch itself does not look at the CRCs
-    if broken:
+        _check_sum(file, archive)
+
+
+def _check_sum(file: IO[bytes], archive: zipfile.ZipFile) -> None:
+    """Raise ValueError if a zip file has changed: by its own sum, or by the CRCs if it has none."""
+    comment = archive.comment
+    left = file.seek(-2 - len(comment), os.SEEK_END)
+    if file.read(2) != struct.pack("<H", len(comment)):
+        raise ValueError("its end is not where it says")
+    if not comment and (broken := archive.testzip()):  # torch itself does not look at them
         raise ValueError(f"the CRC of {broken} is wrong")
+    total = hashlib.sha256()
+    file.seek(0)
+    while comment and left and (piece := file.read(min(left, 2**20))):
+        total.update(piece)
+        left -= len(piece)
+    total.update(b"\0\0" + comment[:-64])
+    if comment and total.hexdigest().encode() != comment[-64:]:
+        said = f"{total.hexdigest():.16}, and its last bytes say {comment[-64:]!r:.18}"
+        raise ValueError(f"its SHA-256 sum is {said}")
 
 
 def _weigh(value: Any, largest: float, depth: int = 0, known: dict[int, int] | None = None) -> int:
@@ -325,13 +429,14 @@ def _damaged(path: Path, error: Exception) -> StateError:
 # -- state folders ---------------------------------------------------------------
 
 
-def _folder_contents(saved: Mapping[str, Any]) -> dict[str, bytes]:
+def _folder_contents(saved: Mapping[str, Any]) -> dict[str, bytes | Callable[[files.Out], None]]:
     tensors: dict[str, Tensor] = {}
     text = _text(saved, tensors).encode()
     if len(text) > LONGEST_JSON:
         message = f"The state has {len(text):,} bytes beside its tensors, of {LONGEST_JSON:,}."
         raise StateError(message, fix="keep less in it, or in tensors")
-    return {"state.json": text, "tensors.safetensors": safetensors_bytes(tensors)}
+    write = safetensors_writer(tensors, summed=False)
+    return {"state.json": text, "tensors.safetensors": write}
 
 
 def _read_folder(path: Path) -> dict[str, Any]:
@@ -428,8 +533,3 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return tuple(_decode(item, tensors) for item in inner)
         return {one: _decode(item, tensors) for one, item in inner}
     return {key: _decode(item, tensors) for key, item in value.items()}
-
-
-def _own(value: Tensor) -> Tensor:
-    """Give a tensor memory of its own, as safetensors wants it: no views, nothing shared."""
-    return value.detach().cpu().contiguous().clone()

@@ -21,15 +21,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from hookloop.errors import FileError, StateError, warn
 
 MANIFEST = "manifest.json"
+#: Seconds after which it is said that a file is still being written.
+PATIENCE = 10.0
 #: Bytes that a manifest may have: one of ours has some 400.
 _LONGEST_MANIFEST = 2**20
-Content = bytes | Callable[[IO[bytes]], None]
+Content = bytes | Callable[[IO[bytes]], object]
 
 #: What a disk answers that has no room, or no more for this user, or for this process.
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -37,6 +39,12 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 _FIELD = re.compile(r"\{[^{}]*\}")
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 _claims: WeakKeyDictionary[Any, dict[Path, str]] = WeakKeyDictionary()
+
+
+class Out(Protocol):
+    """What takes the content of a file, in order: bytes, or a memoryview of them."""
+
+    def write(self, data: bytes | memoryview, /) -> int: ...
 
 
 class Disk:
@@ -106,7 +114,7 @@ def atomic_write(
 
 def replace_folder(
     path: str | os.PathLike[str],
-    contents: Mapping[str, bytes],
+    contents: Mapping[str, bytes | Callable[[Out], object]],
     *,
     needed: int | None = None,
     about: Mapping[str, Any] | None = None,
@@ -115,7 +123,7 @@ def replace_folder(
 
     Args:
         path: The folder. One that `replace_folder` made before is replaced.
-        contents: For each file name, its content.
+        contents: For each file name, its bytes, or a function that writes them in order.
         needed: About how many bytes that are, for the error if there is no room.
         about: What else the manifest says: plain data for people who look at it.
 
@@ -147,14 +155,36 @@ def _replacing(target: Path, needed: int | None) -> Iterator[Path]:
         raise
 
 
-def _fill(folder: Path, contents: Mapping[str, bytes], about: Mapping[str, Any]) -> None:
+def _fill(
+    folder: Path,
+    contents: Mapping[str, bytes | Callable[[Out], object]],
+    about: Mapping[str, Any],
+) -> None:
     sums = {}
     for name, content in contents.items():
-        _write(folder / name, content)
-        sums[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        with disk.open(folder / name) as file:
+            out = _Summed(file)
+            out.write(content) if isinstance(content, bytes) else content(out)
+            disk.sync(file)
+        sums[name] = {"size": out.size, "sha256": out.sum.hexdigest()}
     manifest = {"version": 1, **about, "files": sums}
     _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     disk.sync_folder(folder)
+
+
+class _Summed:
+    """Writes to a file what it gets, and adds up what a manifest says of it.
+
+    Both are done without the interpreter's lock, for all that is more than a few kilobytes.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.size, self.sum = file, 0, hashlib.sha256()
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        self.sum.update(data)
+        self.size += len(data)
+        return self.file.write(data)
 
 
 def _swap(temporary: Path, target: Path) -> None:
@@ -558,6 +588,28 @@ def background(job: Callable[[], Any]) -> Future[Any]:
         Its future: ``result()`` waits for it, and raises what it raised.
     """
     return _writer().submit(job)
+
+
+def finish(job: Future[Any], say: Callable[[str], Any], what: str) -> Any:
+    """Wait for a job of the writer; if that takes long it is said, once.
+
+    There is no bound: a checkpoint that was asked for is not dropped. Two Ctrl+C end the run.
+
+    Args:
+        job: What `background` gave.
+        say: Shows a line to the user.
+        what: What is being written.
+
+    Returns:
+        What the job returned; what it raised is raised.
+    """
+    try:
+        return job.result(PATIENCE)
+    except TimeoutError:
+        if job.done():  # it is the job's own: disks have such errors too
+            raise
+    say(f"{what} is still being written after {PATIENCE:g} s, and waited for.")
+    return job.result()
 
 
 @cache

@@ -11,10 +11,11 @@ from torch.optim import Optimizer
 
 from hookloop import rng
 from hookloop.capabilities import HOSTS
+from hookloop.computing import Compute
 from hookloop.data import Source
 from hookloop.driver import Driver
 from hookloop.errors import DataError, StateError, listed
-from hookloop.evaluation import Compute, evaluate
+from hookloop.evaluation import evaluate
 from hookloop.logs import Logs
 from hookloop.loop import Loop
 from hookloop.objectives import Objective, check_loss
