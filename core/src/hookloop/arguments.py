@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from hookloop.discovery import normalized
 from hookloop.errors import HookloopError, SelectionError, listed
-from hookloop.selection import as_items, load, reference_of
+from hookloop.selection import as_items, load, reference_of, shown
 
 if TYPE_CHECKING:
     import argparse
@@ -79,8 +79,8 @@ def with_environment(items: Any) -> tuple[list[Any], str | None]:
     there = {_name(item) for item in chosen}
     absent = [name for name in removed if normalized(name) not in there]
     removed = [name for name in removed if name not in absent]
-    new = [item for item in added if _name(item) not in before]
-    replaced = [item for item in added if item not in new]
+    new = [shown(item) for item in added if _name(item) not in before]
+    replaced = [shown(item) for item in added if _name(item) in before]
     parts = [f"{ADD} adds {listed(new)}"] if new else []
     parts += [f"{ADD} replaces the run's own by {listed(replaced)}"] if replaced else []
     parts += [f"{REMOVE} removes {listed(removed)}"] if removed else []

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import errno
-import glob
 import math
 import os
-import re
 import warnings
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any, Protocol
@@ -17,8 +15,6 @@ from hookloop.templates import PathTemplate
 
 if TYPE_CHECKING:
     from hookloop import Loop
-
-_FIELD = re.compile(r"\{[^{}]*\}")
 
 
 class Settings(Protocol):
@@ -105,13 +101,6 @@ def refuse_folder(path: str) -> None:
     """
     if os.path.isdir(path):
         raise files.file_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-
-
-def sweep(template: str) -> None:
-    """Delete temporary files that a process which is no more has left where files will be."""
-    folder, name = os.path.split(_FIELD.sub("*", glob.escape(template)))
-    for place in glob.glob(folder or "."):
-        files.sweep(place, name)
 
 
 def refuse_host(loop: Loop, who: str, *, weights_only: bool) -> None:
