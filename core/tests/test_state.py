@@ -36,6 +36,16 @@ class Counts(Callback):
         self.count = state["count"]
 
 
+class Watcher(Callback):
+    """Has a setting and no state."""
+
+    def __init__(self, every: int = 1) -> None:
+        self.every = every
+
+    def on_train_batch_end(self) -> None:
+        pass
+
+
 class Saver(Callback):
     """Takes the state at the checkpoint hooks."""
 
@@ -87,6 +97,17 @@ def test_a_state_says_where_the_next_batch_is() -> None:
     trained(saver)
     found = [[state["loop"][key] for key in ("epoch", "batch", "step")] for state in saver.states]
     assert found == [[0, 1, 1], [0, 2, 2], [1, 0, 2]]
+
+
+@pytest.mark.reliability("A5")
+def test_a_state_names_all_callbacks_with_their_settings() -> None:
+    """Those without a state, too, so that somebody can say what begins afresh."""
+    state = state_after(Counts(start=3), Watcher(every=2))
+    assert state["callbacks"] == {
+        "saver": {"settings": {}, "state": None},
+        "counts": {"settings": {"start": 3}, "state": {"count": 5}},
+        "watcher": {"settings": {"every": 2}, "state": None},
+    }
 
 
 def test_a_state_can_be_taken_at_the_checkpoint_hooks_only() -> None:

@@ -11,10 +11,11 @@ import json
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import IO, Any
 
 from hookloop import files
-from hookloop.checkpoints import pt_writer, safetensors_writer
+from hookloop.checkpoints import pt_record, pt_writer, safetensors_writer
+from hookloop.saving import size_of
 
 _WEIGHTS = (".safetensors", ".weights.pt", ".weights.h5")
 _RECORD = "hookloop.monitored"
@@ -41,7 +42,7 @@ def write(
         Those that could not be deleted.
     """
     record = "" if value is None else json.dumps({_RECORD: monitor, "value": value})
-    files.atomic_write(path, _content(path, state, record))
+    files.atomic_write(path, _content(path, state, record), needed=size_of(state))
     left = []
     for one in old:
         try:
@@ -51,10 +52,11 @@ def write(
     return left
 
 
-def _content(path: str, state: Any, record: str) -> Callable[[files.Out], None]:
-    if path.lower().endswith(".safetensors"):
-        return safetensors_writer(state, {_RECORD: record} if record else {})
-    return pt_writer(state, comment=record.encode())
+def _content(path: str, state: Any, record: str) -> Callable[[IO[bytes]], None]:
+    if not path.lower().endswith(".safetensors"):
+        return pt_writer(state, record)
+    metadata = {_RECORD: record} if record else {}
+    return safetensors_writer(state, metadata)
 
 
 def recorded(path: str, monitor: str) -> float | None:
@@ -89,8 +91,7 @@ def _record(path: str) -> str | bytes:
     with open(path, "rb") as file:
         start = file.read(8)
         if start[:2] == b"PK":
-            with zipfile.ZipFile(file) as archive:
-                return archive.comment
+            return pt_record(path)
         (length,) = struct.unpack("<Q", start)
         header: Mapping[str, Any] = json.loads(file.read(min(length, 2**27)))  # or it is no header
     return str(header["__metadata__"][_RECORD])
