@@ -15,6 +15,7 @@ tells it (Linux).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -190,7 +191,7 @@ def time_steps(training: Training, steps: int) -> float:
 
 
 def memory(field: str) -> float:
-    """Megabytes of this process: ``VmRSS`` now, ``VmHWM`` at most since it began."""
+    """Megabytes of this process: ``VmRSS`` now, ``VmHWM`` at most so far."""
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith(field):
             return int(line.split()[1]) * 1024 / 1e6
@@ -199,6 +200,8 @@ def memory(field: str) -> float:
 
 def peak(training: Training, saver: Callable[[], Any]) -> float:
     """Save three times, in a process of one's own; give the peak of memory beyond what was used."""
+    with contextlib.suppress(OSError):  # where there is no such file, what came before counts too
+        Path("/proc/self/clear_refs").write_text("5")
     before, made = memory("VmRSS"), saver()
     for _ in range(3):
         made.save()
