@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -180,6 +181,27 @@ def test_a_folder_comes_back_as_it_was_written(tmp_path: Path) -> None:
     assert files.read_folder(path) == CONTENTS
     assert names(path) == ["a.json", "b.bin", "manifest.json"]
     assert names(path.parent) == ["state"]
+
+
+def test_a_folder_s_files_may_be_written_piece_by_piece(
+    tmp_path: Path, use: Callable[[files.Disk], Any]
+) -> None:
+    """A function gets what takes bytes and memoryviews; the manifest's sums are those of the whole,
+    and every file is flushed before the manifest is made.
+    """
+
+    def write(out: files.Out) -> None:
+        out.write(b"one")
+        out.write(memoryview(bytearray(b"two")))
+
+    disk = use(Recording())
+    files.replace_folder(tmp_path / "state", {"a": write, "b": b"three"})
+    assert disk.done == "make open sync open sync open sync sync_folder replace sync_folder".split()
+    assert json.loads((tmp_path / "state/manifest.json").read_bytes())["files"] == {
+        "a": {"size": 6, "sha256": hashlib.sha256(b"onetwo").hexdigest()},
+        "b": {"size": 5, "sha256": hashlib.sha256(b"three").hexdigest()},
+    }
+    assert files.read_folder(tmp_path / "state") == {"a": b"onetwo", "b": b"three"}
 
 
 def operations_of_a_replacement(folder: Path) -> list[str]:

@@ -18,16 +18,22 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from hookloop.errors import FileError, StateError
 
 MANIFEST = "manifest.json"
-Content = bytes | Callable[[IO[bytes]], None]
+Content = bytes | Callable[[IO[bytes]], object]
 
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 _claims: WeakKeyDictionary[Any, dict[Path, str]] = WeakKeyDictionary()
+
+
+class Out(Protocol):
+    """What takes the content of a file, in order: bytes, or a memoryview of them."""
+
+    def write(self, data: bytes | memoryview, /) -> int: ...
 
 
 class Disk:
@@ -84,12 +90,14 @@ def atomic_write(path: str | os.PathLike[str], content: Content) -> None:
         disk.sync_folder(target.parent)  # the folder too, or the rename itself may be lost
 
 
-def replace_folder(path: str | os.PathLike[str], contents: Mapping[str, bytes]) -> None:
+def replace_folder(
+    path: str | os.PathLike[str], contents: Mapping[str, bytes | Callable[[Out], object]]
+) -> None:
     """Make a folder of files with a manifest of their sizes and SHA-256 sums, renamed into place.
 
     Args:
         path: The folder. One that `replace_folder` made before is replaced.
-        contents: For each file name, its content.
+        contents: For each file name, its bytes, or a function that writes them in order.
 
     Raises:
         FileError: If it cannot be written; nothing is there under the name then, or the old one.
@@ -118,14 +126,32 @@ def _replacing(target: Path) -> Iterator[Path]:
         raise
 
 
-def _fill(folder: Path, contents: Mapping[str, bytes]) -> None:
+def _fill(folder: Path, contents: Mapping[str, bytes | Callable[[Out], object]]) -> None:
     sums = {}
     for name, content in contents.items():
-        _write(folder / name, content)
-        sums[name] = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        with disk.open(folder / name) as file:
+            out = _Summed(file)
+            out.write(content) if isinstance(content, bytes) else content(out)
+            disk.sync(file)
+        sums[name] = {"size": out.size, "sha256": out.sum.hexdigest()}
     manifest = {"version": 1, "files": sums}
     _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     disk.sync_folder(folder)
+
+
+class _Summed:
+    """Writes to a file what it gets, and adds up what a manifest says of it.
+
+    Both are done without the interpreter's lock, for all that is more than a few kilobytes.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.size, self.sum = file, 0, hashlib.sha256()
+
+    def write(self, data: bytes | memoryview, /) -> int:
+        self.sum.update(data)
+        self.size += len(data)
+        return self.file.write(data)
 
 
 def _swap(temporary: Path, target: Path) -> None:
