@@ -106,7 +106,7 @@ def settings_of(callback: Any) -> dict[str, Any]:
         derive from `Callback`.
     """
     bound = discreet(callback, getattr(callback, "_settings", None) or {})
-    return {name: _plain(value) for name, value in bound.items()}
+    return {name: as_plain(value) for name, value in bound.items()}
 
 
 def discreet(factory: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,16 +129,17 @@ def _bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str
     return dict(bound.arguments)
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """Give numbers, text and containers as they are, and anything else by its qualified name."""
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)  # of a subclass, as NumPy's, too
     if value is None:
         return None
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [as_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {str(key): as_plain(item) for key, item in value.items()}
     if hasattr(value, "__fspath__"):
         return str(value)
     named = value if hasattr(value, "__qualname__") else type(value)

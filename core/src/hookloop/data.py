@@ -24,7 +24,7 @@ from torch.utils.data import (
 
 from hookloop import rng
 from hookloop.errors import ArgumentError, DataError
-from hookloop.loaders import own_iterator, persists, workers_ignore_signals
+from hookloop.loaders import condition_of, order_of, own_iterator, persists, workers_ignore_signals
 from hookloop.structures import (
     are_numbers,
     as_tensor,
@@ -51,12 +51,16 @@ class Source:
         steps: Batches an epoch, None where unknown.
         samples: Samples an epoch, None where unknown.
         batch_size: Samples a batch, None where unknown.
+        order: In words, what decides the order of the samples.
+        workers: Processes that prepare the batches, None where that is not a question.
         once: Whether the data can be read only once.
     """
 
     steps: int | None = None
     samples: int | None = None
     batch_size: int | None = None
+    order = ""
+    workers: int | None = None
     once = False
 
     def at_most(self, limit: int | None) -> int | None:
@@ -91,6 +95,10 @@ class Source:
         """Say what going on inside an epoch costs; None if it costs nothing."""
         return None
 
+    def condition(self) -> str | None:
+        """Say what has to hold for going on to be exact; None if it is, whatever the data do."""
+        return None
+
 
 class ArraySource(Source):
     """Batches selected by index from arrays that are in memory.
@@ -121,6 +129,7 @@ class ArraySource(Source):
         self.steps = -(-self.samples // batch_size)
         self._shuffle = shuffle
         self._device = device
+        self.order = "shuffled" if shuffle else "as it is"
 
     def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
         size, order = self.batch_size, None
@@ -163,6 +172,7 @@ class IterableSource(Source):
         except TypeError:
             self.steps = None
         self.batch_size = getattr(iterable, "batch_size", None)
+        self.workers, self.order = getattr(iterable, "num_workers", None), order_of(iterable)
         self.samples = self._count_samples()
 
     def _count_samples(self) -> int | None:
@@ -289,12 +299,16 @@ class IterableSource(Source):
             )
         if self._ordered or self._skips_indices() or hasattr(self._iterable, "state_dict"):
             return None
-        cost = "the batches that were used already are drawn again and thrown away"
-        if persists(self._iterable):
-            return f"{cost}; random numbers inside of persistent workers are not put back"
-        if not getattr(self._iterable, "num_workers", 0):
-            return f"{cost}; if they draw random numbers in turn with the model, others may follow"
-        return cost
+        condition = self.condition()
+        again = "the batches that were used already are drawn again and thrown away"
+        return again if condition is None else f"{again}; that is exact if {condition}"
+
+    def condition(self) -> str | None:
+        if self.once:
+            return "the iterator begins afresh, and gives the same batches again"
+        if self._ordered or self._skips_indices() or hasattr(self._iterable, "state_dict"):
+            return None
+        return condition_of(self._iterable)
 
 
 def make_source(
