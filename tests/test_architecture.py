@@ -27,7 +27,7 @@ LOW_MAY_IMPORT = {"errors", "logs"}
 BEYOND = (
     "trainer fitting data structures loaders evaluation objectives "
     "optimizers models checks defaults lines "
-    "hosting callback_list attached passes steps "
+    "hosting callback_list attached passes steps stateful "
     "signals tables curves testing cli demo describe probe "
     "scaffold doctor outside __main__"
 ).split()

@@ -170,6 +170,10 @@ class Watches(Callback):
             mark("restored", self.loop.step, time.monotonic() - self._began)
             self._began = 0.0
 
+    @hookimpl(trylast=True)
+    def on_train_end(self) -> None:
+        mark("ended")  # backup_and_restore, which comes later in the list, deletes its states next
+
     def on_message(self, text: str) -> bool:
         return True
 
@@ -361,17 +365,23 @@ def where(since: int) -> str:
         return "starting"
     if not marks("restored", since):
         return "resuming"
+    if marks("ended", since):
+        return "ending"
     saving = len(marks("saving", since)) > len(marks("saved", since))
     return "saving" if saving else "training"
 
 
 def check_restart(played: Played, since: int) -> None:
-    """A run goes on from the last acknowledged save, or the one that was being written."""
+    """A run goes on from the last acknowledged save, or the one that was being written.
+
+    One that had ended may begin anew: it was killed after its states were deleted.
+    """
     everything = Path(MARKS).read_text().splitlines()[:since]
     saved = [int(line.split()[1]) for line in everything if line.startswith("saved")]
     tried = [int(line.split()[1]) for line in everything if line.startswith("saving")]
     step = int(marks("restored", since)[0][1])
-    if not max(saved, default=0) <= step <= max(tried, default=0):
+    anew = played.died[-1] == "ending" and not step
+    if not (anew or max(saved, default=0) <= step <= max(tried, default=0)):
         played.wrong.append(f"went on from step {step}, though {saved[-1:]} was saved")
 
 
@@ -391,11 +401,11 @@ def outcome(folder: Path) -> dict[str, Any]:
     states = {
         name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("state", "best")
     }
-    for one in states.values():  # what differs by plan, or is named after the process
-        del (
-            one["callbacks"]["backup_and_restore"],
-            one["callbacks"]["tensorboard"]["state"]["files"],
-        )
+    for one in states.values():
+        del one["callbacks"]["backup_and_restore"]  # its settings differ by plan
+        del one["callbacks"]["tensorboard"]["state"]["files"]  # named after the process
+        for data in one["rng"]["data"].get("passes", ()):
+            del data["kept"]  # not known in the first epoch of a process
     return {
         **states,
         "end": torch.load(folder / "end.pt", weights_only=True),
@@ -467,7 +477,7 @@ class Campaign:
         of: Counter[tuple[str, str]] = Counter()
         for run in self.runs:
             of.update((k.kind, died) for k, died in zip(run.plan.kills, run.died, strict=False))
-        places = ("starting", "resuming", "training", "saving")
+        places = ("starting", "resuming", "training", "saving", "ending")
         lines = ["| aimed at | kills |" + "".join(f" died {place} |" for place in places)]
         lines.append("|---|---|" + "---|" * len(places))
         for kind in KINDS:
@@ -490,8 +500,12 @@ def warm_up(root: Path) -> None:
     hookloop.load_callbacks([*callbacks(), "backup_and_restore:backup_dir=backup"])
     import torch.utils.tensorboard  # noqa: F401
 
-    trainer = Trainer(nn.Linear(8, 2), loss="cross_entropy", optimizer="adam", device="cpu")
+    model = nn.Linear(8, 2)
+    trainer = Trainer(model, loss="cross_entropy", optimizer="adam", device="cpu")
     trainer.fit((X, Y), verbose=0)
+    with hookloop.attach(model, trainer.optimizer, epochs=1) as loop:
+        for _ in loop.epochs():
+            pass
 
 
 def main() -> int:

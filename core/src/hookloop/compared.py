@@ -22,9 +22,10 @@ _NO_SETTINGS = {"params", "param_names", *_OF_SCHEDULERS}
 #: What follows from a change, where that is not plain.
 _REMARKS = {
     "seed": "the state's is used",
+    "schedulers": "the state's are used",
     "loader workers": "random numbers that the data draw may be others",
 }
-_SHOWN = 4
+_SHOWN, _LONG = 4, 100
 
 
 def refuse(found: Sequence[Difference]) -> None:
@@ -92,7 +93,7 @@ def _module(module: Any) -> str:
 
 def host(loop: Loop, saved: Mapping[str, Any]) -> Iterator[Difference]:
     """Refuse what another host saved: it knows nothing of this one's data."""
-    then = _run_of(saved).get("host", loop.host)
+    then = run_of(saved).get("host", loop.host)
     if then != loop.host:
         yield (
             f"The state was saved in {then}; this is {loop.host}.",
@@ -154,8 +155,13 @@ def _settings(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[str, str
     keys = sorted(key for key in {*then, *now} if repr(then.get(key)) != repr(now.get(key)))
     if not (then and now and keys):
         return "", ""
-    was, become = (listed(f"{key}={one.get(key)!r}" for key in keys) for one in (then, now))
+    was, become = (listed(f"{key}={_short(one.get(key))}" for key in keys) for one in (then, now))
     return was, become
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONG else f"{text[:_LONG]}..."
 
 
 # -- told ----------------------------------------------------------------------------------
@@ -168,8 +174,8 @@ def changes(loop: Loop, saved: Mapping[str, Any]) -> str | None:
         return None
     now = made_of(loop)
     found = [
-        *differing(_run_of(saved), now["run"]),
-        *_listed_some(differing(config["model"], now["model"])),
+        *differing(run_of(saved), now["run"]),
+        *_listed_some(differing({"module": config["model"]}, {"module": now["model"]})),
         *_optimizer_settings(config["optimizers"], now["optimizers"]),
         *_stateless(loop, saved["callbacks"]),
     ]
@@ -178,18 +184,25 @@ def changes(loop: Loop, saved: Mapping[str, Any]) -> str | None:
 
 def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say what two descriptions have in common and describe otherwise."""
-    return [
-        f"{name}: {then[name]} then, {now[name]} now{_remark(name)}"
-        for name in now
-        if name in then and then[name] != now[name]
-    ]
+    found = []
+    for name in [name for name in now if name in then and then[name] != now[name]]:
+        before, after = then[name], now[name]
+        if before and after and isinstance(before, Mapping) and isinstance(after, Mapping):
+            both = dict.fromkeys((*before, *after))
+            found += [f"{name}: {one}" for one in differing({**both, **before}, {**both, **after})]
+        else:
+            remark = f" ({_REMARKS[name]})" if name in _REMARKS else ""
+            found.append(f"{name} {_word(before)} then, {_word(after)} now{remark}")
+    return found
 
 
-def _remark(name: str) -> str:
-    return f" ({_REMARKS[name]})" if name in _REMARKS else ""
+def _word(value: Any) -> Any:
+    if value is None or value == {}:
+        return "none"
+    return "given" if isinstance(value, Mapping) else value
 
 
-def _run_of(saved: Mapping[str, Any]) -> dict[str, Any]:
+def run_of(saved: Mapping[str, Any]) -> dict[str, Any]:
     """Give what a host said of itself, with what else the state has of it."""
     counters = saved["loop"]
     known = {"seed": "seed", "batches": "steps", "samples": "samples"}
@@ -212,39 +225,25 @@ def _optimizer_settings(then: Any, now: Any) -> Iterator[str]:
 
 
 def _stateless(loop: Loop, saved: Mapping[str, Any]) -> Iterator[str]:
-    """Find callbacks that decide, and have no state, with other settings than then."""
+    """Find callbacks that have no state, and neither only watch nor save, with other settings."""
     for name, entry in saved.items():
-        callback = loop.callbacks.get(name)
-        if callback is not None and entry["state"] is None and not _observes(callback):
-            was, become = _settings(entry["settings"], settings_of(callback))
+        one = loop.callbacks.get(name)
+        aside = getattr(one, "observer", False) or "state" in getattr(one, "needs", ())
+        if one is not None and entry["state"] is None and not aside:
+            was, become = _settings(entry["settings"], settings_of(one))
             if was:
                 yield f"callback {name}: {was} then, {become} now"
 
 
-def _observes(callback: Any) -> bool:
-    return bool(getattr(callback, "observer", False))
-
-
 def came_and_went(loop: Loop, saved: Mapping[str, Any]) -> str | None:
-    """Say which callbacks were added or removed; those that only watch count if they have state."""
-    added = [
-        name
-        for name, one in loop.callbacks.items()
-        if (name not in saved and (_has_state(one) or not _observes(one)))
-        or (name in saved and saved[name]["state"] is None and _has_state(one))
-    ]
-    removed = [
-        name
-        for name, entry in saved.items()
-        if name not in loop.callbacks and (entry["state"] is not None or not entry["observer"])
-    ]
+    """Say which callbacks with a state were added or removed."""
+    known = [name for name, entry in saved.items() if entry["state"] is not None]
+    stateful = [n for n, one in loop.callbacks.items() if callable(getattr(one, "state_dict", 0))]
+    added = [name for name in stateful if name not in known]
+    removed = [name for name in known if name not in loop.callbacks]
     if not (added or removed):
         return None
     return (
         f"Since the state was saved, callbacks were added: {listed(added)}; removed: "
         f"{listed(removed)}. Those added begin afresh."
     )
-
-
-def _has_state(callback: Any) -> bool:
-    return callable(getattr(callback, "state_dict", None))

@@ -40,6 +40,10 @@ DEFAULT_BATCH_SIZE = 32
 _PAIRS = (list, tuple)
 _OWN_SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
+#: What may not change in the middle of an epoch: it says which samples were used already.
+FIXED = ("batch size", "batches", "samples", "order of the data")
+IF = "A run that goes on from a saved state inside an epoch will be exact if {}."
+
 #: One batch on the device: what the model gets, what it should say, and how many samples.
 Batch = tuple[Any, Any, int]
 
@@ -311,6 +315,17 @@ class IterableSource(Source):
         return condition_of(self._iterable)
 
 
+def about(source: Source) -> dict[str, Any]:
+    """Say in words what a source gives, to be compared with that of another run."""
+    return {
+        "batch size": source.batch_size,
+        "batches": source.steps,
+        "samples": source.samples,
+        "order of the data": source.order,
+        "loader workers": source.workers,
+    }
+
+
 def make_source(
     data: Any,
     *,
@@ -389,28 +404,6 @@ def _length(data: Any) -> int:
     except TypeError:
         message = f"The dataset {type(data).__name__} has no length."
         raise DataError(message, fix="give it __len__, or derive it from IterableDataset") from None
-
-
-def split(data: Any, share: float) -> tuple[Any, Any]:
-    """Split the last share of arrays off for validation, as Keras does, before any shuffling.
-
-    Raises:
-        DataError: If the data are not arrays, or a part would be empty.
-    """
-    if isinstance(data, TensorDataset):
-        data = data.tensors
-    if not (is_arrays(data) and isinstance(data, tuple) and len(data) == 2):
-        message = (
-            f"validation_split needs (x, y) as arrays or tensors, not a {type(data).__name__}."
-        )
-        raise DataError(message, fix="pass validation_data= instead")
-    data = map_structure(data, as_tensor)
-    samples = len(next(leaves(data)))
-    cut = samples - int(samples * share)
-    if not 0 < cut < samples:
-        message = f"validation_split={share} of {samples} samples leaves one part empty."
-        raise DataError(message, fix="choose another share, or pass validation_data=")
-    return map_structure(data, lambda a: a[:cut]), map_structure(data, lambda a: a[cut:])
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> Tensor:

@@ -254,11 +254,14 @@ class Objective:
 
 
 def in_words(one: Any) -> Any:
-    """Describe a loss or a metric, or a mapping of them: its name, and its settings if it has any."""
+    """Describe a loss or a metric, or a mapping of them, by name; a module of torch with settings.
+
+    What somebody else's keeps may be no setting, and change from batch to batch.
+    """
     if isinstance(one, Mapping):
         return {str(key): in_words(value) for key, value in one.items()}
     name = getattr(one, "__name__", type(one).__name__)
-    own = vars(one) if isinstance(one, nn.Module) else {}
+    own = vars(one) if type(one).__module__.startswith("torch.nn") else {}
     settings = [
         f"{key}={value}"
         for key, value in own.items()

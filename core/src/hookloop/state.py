@@ -69,11 +69,7 @@ def _callbacks(loop: Loop) -> dict[str, Any]:
     """Name all callbacks of the run with their settings; the state is None of who has none."""
     states = _states(loop)
     return {
-        name: {
-            "settings": settings_of(callback),
-            "state": states.get(name),
-            "observer": bool(getattr(callback, "observer", False)),
-        }
+        name: {"settings": settings_of(callback), "state": states.get(name)}
         for name, callback in loop.callbacks.items()
     }
 

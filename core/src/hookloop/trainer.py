@@ -21,7 +21,7 @@ from hookloop.checks import (
     refuse_used_up,
     validation_epochs,
 )
-from hookloop.data import Source, make_source, split
+from hookloop.data import Source, make_source
 from hookloop.defaults import Verbose, with_bar, with_defaults
 from hookloop.driver import Driver
 from hookloop.errors import ArgumentError
@@ -43,7 +43,7 @@ from hookloop.objectives import Objective
 from hookloop.optimizers import check_parameters, make_optimizer
 from hookloop.registry import Policy
 from hookloop.selection import load_callbacks, named
-from hookloop.structures import is_arrays
+from hookloop.structures import is_arrays, split
 
 
 class Trainer:
@@ -103,7 +103,7 @@ class Trainer:
         self.optimizer = make_optimizer(optimizer, self.module)
         self.accumulate, self.seed, self.on_interrupt = accumulate, seed, on_interrupt
         self.history: History | None = None
-        self._bf16 = precision == "bf16"
+        self.precision, self._bf16 = precision, precision == "bf16"
         self._call = Compiled(self.model) if compile else caller(self.model)
         self._fits = 0
 
@@ -181,6 +181,7 @@ class Trainer:
             limit=steps_per_epoch,
             seed=self._data_seed(),
         )
+        loop.validation_freq = validation_freq
         history = next(one for one in loop.callbacks.values() if isinstance(one, History))
         self.history = loop.history = history
         check_parameters(self.optimizer, self.module, *self.objective.modules)
