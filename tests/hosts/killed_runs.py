@@ -163,10 +163,14 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 def outcome(folder: Path) -> dict[str, Any]:
     """What a run left: its state, and its files."""
     weights = sorted(path.name for path in folder.glob("last-*.weights.pt"))
+    states = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("end", "best")}
+    for state in states.values():  # what the scenario adds, with settings of its own
+        for name in ("backup_and_restore", "ends"):
+            state["callbacks"].pop(name, None)
     return {
-        "state": torch.load(folder / "end.pt", weights_only=True),
+        "state": states["end"],
+        "best": states["best"],
         "csv": (folder / "log.csv").read_text(),
-        "best": torch.load(folder / "best.pt", weights_only=True),
         "last": {name: torch.load(folder / name, weights_only=True) for name in weights},
     }
 
