@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import io
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,11 +28,15 @@ REALISTIC = (
 
 
 class Batches:
-    """Ready-made batches; notes the time at every so many of them, and can be cut short.
+    """Ready-made batches; notes the time at every so many of them, over all epochs.
 
     Args:
         count: Batches an epoch.
         window: Batches between two notes.
+
+    Attributes:
+        windows: Seconds a step, of each window.
+        at_window: What to call at each window, with the number of steps so far.
     """
 
     def __init__(self, count: int, window: int = 50) -> None:
@@ -40,28 +48,35 @@ class Batches:
         self.count, self.window = count, window
         self.windows: list[float] = []
         self.at_window: Callable[[int], None] | None = None
+        self._made, self._began = 0, 0.0
 
     def __len__(self) -> int:
         return self.count
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        batches, window = self._batches, self.window
-        began = time.perf_counter()
-        for index in range(self.count):
-            if index and not index % window:
-                now = time.perf_counter()
-                self.windows.append((now - began) / window)
-                if self.at_window is not None:
-                    self.at_window(index)
-                began = time.perf_counter()
-            yield batches[index % 64]
+        batches, window, made = self._batches, self.window, self._made
+        self._made += self.count
+        for number in range(made, self._made):
+            if not number % window:
+                self._note(number)
+            yield batches[number % 64]
+
+    def _note(self, number: int) -> None:
+        if number:
+            self.windows.append((time.perf_counter() - self._began) / self.window)
+        if self.at_window is not None:
+            self.at_window(number)
+        self._began = time.perf_counter()
 
 
 class Terminal(io.StringIO):
-    """Somewhere to draw a progress bar that thinks it is looked at."""
+    """Somewhere to draw a progress bar that thinks it is looked at; keeps nothing."""
 
     def isatty(self) -> bool:
         return True
+
+    def write(self, text: str) -> int:
+        return len(text)
 
 
 class Nothing(hookloop.Callback):
@@ -74,58 +89,129 @@ class Nothing(hookloop.Callback):
         pass
 
 
-def tiny() -> tuple[nn.Module, torch.optim.Optimizer]:
-    """Linear 16-32, ReLU, Linear 32-1, with Adam as its defaults make it."""
+def net() -> nn.Module:
+    """Linear 16-32, ReLU, Linear 32-1, always with the same weights."""
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
-    return model, torch.optim.Adam(model.parameters())
+    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
 
 
-def bare(batches: Batches) -> float:
-    """The loop that people write by hand, with the mean loss that they report."""
-    model, optimizer = tiny()
+def bare(batches: Batches, epochs: int = 1) -> list[float]:
+    """The loop that people write by hand, with the mean loss of each epoch that they report."""
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
     loss_of = nn.functional.mse_loss
-    total, samples = 0.0, 0
-    model.train()
-    for x, y in batches:
-        optimizer.zero_grad()
-        loss = loss_of(model(x), y)
-        loss.backward()
-        optimizer.step()
-        total += loss.item() * len(x)
-        samples += len(x)
-    return total / samples
+    means = []
+    for _ in range(epochs):
+        total, samples = 0.0, 0
+        model.train()
+        for x, y in batches:
+            optimizer.zero_grad()
+            loss = loss_of(model(x), y)
+            loss.backward()
+            optimizer.step()
+            total += loss.item() * len(x)
+            samples += len(x)
+        means.append(total / samples)
+    return means
 
 
-def fit(batches: Batches, callbacks: list[object]) -> float:
-    model, optimizer = tiny()
+def bare_realistic(folder: Path, batches: Batches, epochs: int = 1) -> list[float]:
+    """The same with what the realistic callbacks do, as people write it into their loop."""
+    model, screen = net(), Terminal()
+    optimizer = torch.optim.Adam(model.parameters())
+    plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
+    loss_of = nn.functional.mse_loss
+    means: list[float] = []
+    best, drawn = math.inf, 0.0
+    with (folder / "by_hand.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        for epoch in range(epochs):
+            total, samples = 0.0, 0
+            model.train()
+            for index, (x, y) in enumerate(batches):
+                optimizer.zero_grad()
+                loss = loss_of(model(x), y)
+                loss.backward()
+                value = loss.item()
+                if not math.isfinite(value):
+                    return means
+                optimizer.step()
+                total += value * len(x)
+                samples += len(x)
+                if time.monotonic() - drawn > 0.1:
+                    drawn = time.monotonic()
+                    screen.write(f"\r{epoch}: {index}/{len(batches)} loss {total / samples:.4f}")
+            means.append(total / samples)
+            rows.writerow([epoch, means[-1]])
+            file.flush()
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            torch.save(state, folder / f"by_hand.{epoch % 2}.pt")
+            plateau.step(means[-1])
+            best = min(best, means[-1])
+    return means
+
+
+def fit(
+    made: Callable[[], list[Any]],
+    batches: Batches,
+    epochs: int = 1,
+    *,
+    optimizer: Callable[..., Any] | str = torch.optim.Adam,
+) -> list[float]:
+    """Train with hookloop.
+
+    Args:
+        made: Makes the callbacks.
+        batches: The data.
+        epochs: How many.
+        optimizer: The bare loop's own, unless the trainer is to choose.
+    """
+    model = net()
     trainer = hookloop.Trainer(model, loss="mse", optimizer=optimizer)
-    history = trainer.fit(batches, callbacks=callbacks, verbose=0)
-    return float(history.history["loss"][0])
+    history = trainer.fit(batches, epochs=epochs, callbacks=made(), verbose=0)
+    return [float(value) for value in history.history["loss"]]
 
 
-def realistic(folder: Path) -> list[object]:
-    """The callbacks of an ordinary run, as many of them as are installed."""
-    settings: dict[str, dict[str, object]] = {
-        "early_stopping": {"monitor": "loss", "patience": 3},
+def realistic(folder: Path) -> list[Any]:
+    """The callbacks of an ordinary run."""
+    settings: dict[str, dict[str, Any]] = {
+        "early_stopping": {"monitor": "loss", "patience": 10_000},
         "model_checkpoint": {"filepath": str(folder / "model.{epoch}.pt"), "keep_last": 2},
         "csv_logger": {"filename": str(folder / "log.csv")},
         "reduce_lr_on_plateau": {"monitor": "loss"},
         "progbar_logger": {"file": Terminal()},
     }
-    installed = hookloop.available()
-    return [
-        hookloop.load(name, **settings.get(name, {})) for name in REALISTIC if name in installed
-    ]
+    return [hookloop.load(name, **settings.get(name, {})) for name in REALISTIC]
 
 
-def contestants() -> dict[str, Callable[[Batches], float]]:
-    """Everybody who is compared, by name; the first is what the others are measured against."""
-    folder = Path(tempfile.mkdtemp(prefix="hookloop-bench-"))
+def nothing(number: int) -> list[Any]:
+    return [Nothing() for _ in range(number)]
+
+
+#: What trains over batches for some epochs, by name.
+Contestants = dict[str, Callable[..., list[float]]]
+
+
+def contestants() -> Contestants:
+    """Everybody whose step is compared; the first is what the others are measured against."""
     return {
         "bare loop": bare,
-        "fit": lambda batches: fit(batches, []),
-        "fit, 5 no-op callbacks": lambda batches: fit(batches, [Nothing() for _ in range(5)]),
-        "fit, 50 no-op callbacks": lambda batches: fit(batches, [Nothing() for _ in range(50)]),
-        "fit, realistic callbacks": lambda batches: fit(batches, realistic(folder)),
+        "fit": partial(fit, list),
+        "5 no-op callbacks": partial(fit, partial(nothing, 5)),
+        "50 no-op callbacks": partial(fit, partial(nothing, 50)),
+        "realistic callbacks": partial(fit, partial(realistic, folder())),
+        "optimizer by name": partial(fit, list, optimizer="adam"),
     }
+
+
+def with_the_same_by_hand() -> Contestants:
+    """Those whose epochs are compared that have to do the same work at the end of each."""
+    return {
+        "realistic by hand": partial(bare_realistic, folder()),
+        "realistic callbacks": partial(fit, partial(realistic, folder())),
+    }
+
+
+def folder() -> Path:
+    """Make a folder for what is written."""
+    return Path(tempfile.mkdtemp(prefix="hookloop-bench-"))

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from hookloop import Callback, Trainer, files, hookimpl, load_callbacks
+from hookloop.checkpoints import load_state
 
 EPOCHS = 8
 GENERATOR = torch.Generator().manual_seed(1)
@@ -163,7 +164,7 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 def outcome(folder: Path) -> dict[str, Any]:
     """What a run left: its state, and its files."""
     weights = sorted(path.name for path in folder.glob("last-*.weights.pt"))
-    states = {name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("end", "best")}
+    states = {name: load_state(folder / f"{name}.pt") for name in ("end", "best")}
     for state in states.values():  # what the scenario adds, with settings of its own
         for name in ("backup_and_restore", "ends"):
             state["callbacks"].pop(name, None)

@@ -18,7 +18,9 @@ from hookloop.logs import Logs
 from hookloop.loop import Loop
 from hookloop.models import unwrapped
 from hookloop.passes import END, Batches, Epochs, Passes, Validation
+from hookloop.profiling import Profile
 from hookloop.registry import Policy
+from hookloop.soundness import need
 from hookloop.stateful import Stateful
 from hookloop.steps import Steps
 from hookloop.structures import size_of
@@ -41,6 +43,7 @@ def attach(
     resume: Any = None,
     on_callback_error: Policy = "auto",
     on_interrupt: Literal["raise", "return"] = "raise",
+    profile_callbacks: bool = False,
 ) -> AttachedLoop:
     """Run callbacks in your own training loop, which stays as it is::
 
@@ -68,6 +71,7 @@ def attach(
         on_callback_error: As in ``fit``.
         on_interrupt: What follows SIGINT, after everything has ended in order: ``"raise"``
             KeyboardInterrupt, or ``"return"`` from the ``with`` block. SIGTERM exits with 143.
+        profile_callbacks: As in ``fit``.
 
     Returns:
         The loop, to be entered by ``with``, once.
@@ -88,6 +92,7 @@ def attach(
         validation_data=validation_data,
         params={"epochs": epochs, "verbose": verbose, **(params or {})},
         policy=on_callback_error,
+        profile=Profile() if profile_callbacks else None,
         prepare=lambda loop: loop.expect(_listed(stateful)),
     )
     loop: Any = run.loop
@@ -161,7 +166,7 @@ class AttachedLoop(Loop):
             raise HookloopError(message, fix="call hookloop.attach(...) again for another run")
         self._entered = True
         try:
-            self._open.enter_context(outermost())
+            self._open.enter_context(outermost(self))
             self._open.enter_context(signals.handled(self))
             if self._resume is not None:
                 self._run.act(self.load_state_dict, load_state(self._resume))
@@ -427,9 +432,14 @@ class AttachedLoop(Loop):
 
     def differences(self, saved: Mapping[str, Any]) -> list[tuple[str, str]]:
         held, then = saved["loop"].get("stateful", ()), compared.run_of(saved).get("stateful")
+        need(type(held) in (list, tuple), "what stateful= held is no list")
         return list(self._stateful.differences(held, then))
 
+    def check_extra_state(self, saved: Mapping[str, Any]) -> None:
+        passes = saved["rng"].get("data")
+        need(isinstance(passes, Mapping) and "passes" in passes, "it is of no loop of attach")
+
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
-        self._stateful.load(saved["loop"]["stateful"])
+        self._stateful.load(saved["loop"].get("stateful", ()))
         random, inside = saved["rng"], bool(saved["loop"]["batch"])
         self._passes.restore(random["data"], inside=inside, now=random["now"])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from hookloop import rates
 from hookloop.callback import as_plain, settings_of
 from hookloop.errors import StateError, listed
+from hookloop.soundness import alike, need
 
 if TYPE_CHECKING:
     from torch.optim import Optimizer
@@ -26,6 +27,7 @@ _REMARKS = {
     "loader workers": "random numbers that the data draw may be others",
 }
 _SHOWN, _LONG = 4, 100
+_NOTHING: dict[str, Any] = {"run": {}, "model": {}, "optimizers": []}
 
 
 def refuse(found: Sequence[Difference]) -> None:
@@ -108,19 +110,19 @@ def optimizers(loop: Loop, saved: Mapping[str, Any]) -> Iterator[Difference]:
         [[take(state) for state in states] for states in (saved["optimizers"], own)]
         for take in (_sizes, _keys)
     )
-    then, now = (saved["loop"].get("config") or {}).get("optimizers"), optimizers_of(loop)
+    then, now = _config(saved)["optimizers"], optimizers_of(loop)
     if sizes[0] != sizes[1]:
         what = f"The state has optimizers of groups {sizes[0]}, this run of {sizes[1]}."
         yield what, "make the optimizers as they were"
     elif then and [one["class"] for one in then] != [one["class"] for one in now]:
-        classes = [listed(one["class"] for one in some) for some in (then, now)]
+        classes = [listed(str(one["class"]) for one in some) for some in (then, now)]
         yield f"The state is of the optimizer {classes[0]}; this run has {classes[1]}.", same
     elif keys[0] != keys[1]:
         yield "The state is of another kind of optimizer.", same
     elif then:
         for before, after in _groups(then, now):
             if before["parameters"] != after["parameters"]:
-                names = [listed(one["parameters"][:_SHOWN]) for one in (before, after)]
+                names = [listed(map(str, one["parameters"][:_SHOWN])) for one in (before, after)]
                 what = f"An optimizer's group had the parameters {names[0]}; now {names[1]}."
                 yield what, "give it the parameters in the same order"
 
@@ -134,8 +136,8 @@ def _keys(state: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _groups(then: Any, now: Any) -> Iterator[tuple[Any, Any]]:
-    for before, after in zip(then, now, strict=True):
-        yield from zip(before["groups"], after["groups"], strict=True)
+    for before, after in zip(then, now, strict=False):
+        yield from zip(before["groups"], after["groups"], strict=False)
 
 
 def callbacks(loop: Loop, saved: Mapping[str, Any]) -> Iterator[Difference]:
@@ -169,10 +171,9 @@ def _short(value: Any) -> str:
 
 def changes(loop: Loop, saved: Mapping[str, Any]) -> str | None:
     """Say in one line what is otherwise than when the state was saved, and does not forbid it."""
-    config = saved["loop"].get("config")
-    if config is None:
+    if saved["loop"].get("config") is None:
         return None
-    now = made_of(loop)
+    config, now = _config(saved), made_of(loop)
     found = [
         *differing(run_of(saved), now["run"]),
         *_listed_some(differing({"module": config["model"]}, {"module": now["model"]})),
@@ -185,7 +186,7 @@ def changes(loop: Loop, saved: Mapping[str, Any]) -> str | None:
 def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Say what two descriptions have in common and describe otherwise."""
     found = []
-    for name in [name for name in now if name in then and then[name] != now[name]]:
+    for name in [name for name in now if name in then and repr(then[name]) != repr(now[name])]:
         before, after = then[name], now[name]
         if before and after and isinstance(before, Mapping) and isinstance(after, Mapping):
             both = dict.fromkeys((*before, *after))
@@ -207,7 +208,25 @@ def run_of(saved: Mapping[str, Any]) -> dict[str, Any]:
     counters = saved["loop"]
     known = {"seed": "seed", "batches": "steps", "samples": "samples"}
     more = {name: counters[key] for name, key in known.items() if key in counters}
-    return {**(counters.get("config") or {}).get("run", {}), **more}
+    return {**_config(saved)["run"], **more}
+
+
+def _config(saved: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Give what `made_of` gave; empty parts for a state of an earlier hookloop.
+
+    Raises:
+        StateError: If it is something else.
+    """
+    config: Mapping[str, Any] | None = saved["loop"].get("config")
+    if config is None:
+        return _NOTHING
+    sound = alike(_NOTHING, config) and all(
+        alike({"class": "", "groups": []}, one)
+        and all(alike({"parameters": [], "settings": {}}, group) for group in one["groups"])
+        for one in config["optimizers"]
+    )
+    need(sound, "what it says of its run is no description of one")
+    return config
 
 
 def _listed_some(found: Sequence[str]) -> list[str]:

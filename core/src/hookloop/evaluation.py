@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from hookloop import rng
+from hookloop.computing import Compute, Forward
 from hookloop.data import Batch, Source
 from hookloop.driver import Driver
 from hookloop.errors import DataError
@@ -16,10 +17,6 @@ from hookloop.logs import Logs
 from hookloop.means import Means
 from hookloop.models import in_mode
 from hookloop.objectives import Objective, check_loss
-
-Forward = Callable[[Any], Any]
-#: From inputs, targets and the logs of a batch: outputs and loss.
-Compute = Callable[[Any, Any, Logs], tuple[Any, Tensor]]
 
 
 def evaluate(

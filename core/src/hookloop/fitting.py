@@ -12,13 +12,16 @@ from torch.optim import Optimizer
 from hookloop import compared, rng
 from hookloop.capabilities import HOSTS
 from hookloop.checks import saves_state
-from hookloop.data import FIXED, IF, Source, about
+from hookloop.computing import Compute
+from hookloop.data import FIXED, Source, about
 from hookloop.driver import Driver
 from hookloop.errors import DataError, listed
-from hookloop.evaluation import Compute, evaluate
+from hookloop.evaluation import evaluate
+from hookloop.loaders import IF
 from hookloop.logs import Logs
 from hookloop.loop import Loop
 from hookloop.objectives import Objective, check_loss
+from hookloop.soundness import alike, need
 from hookloop.structures import map_structure
 
 if TYPE_CHECKING:
@@ -63,6 +66,12 @@ class TrainerLoop(Loop):
 
     def differences(self, saved: Mapping[str, Any]) -> list[tuple[str, str]]:
         return list(self.fitting.differences(saved)) if self.fitting is not None else []
+
+    def check_extra_state(self, saved: Mapping[str, Any]) -> None:
+        at = saved["loop"]
+        need(type(at.get("seed")) is int, "it has no seed, as that of a Trainer has")
+        then = (at.get("steps"), at.get("samples"))
+        need(all(one is None or type(one) is int for one in then), "its length is no number")
 
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
         if self.fitting is not None:
@@ -280,6 +289,7 @@ class Fitting:
         if not saved["loop"]["batch"]:
             return
         then, now = compared.run_of(saved), self.config()
+        need(isinstance(then.get("metrics", {}), Mapping), "what it says of metrics is no mapping")
         changed = compared.differing({key: then[key] for key in FIXED if key in then}, now)
         if changed:
             what = f"The state is of the middle of an epoch of other data: {'; '.join(changed)}."
@@ -347,4 +357,7 @@ def _load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
         part._update_count, part._computed = saved["count"], None
     for kind in {"module", "asked"} & state.keys():
         metric.load_state_dict(state[kind])
-    vars(metric).update(state.get("own", {}))
+    own = state.get("own", {})
+    sound = all(alike(vars(metric).get(name), value) for name, value in own.items())
+    need(sound, f"what {type(metric).__name__} held is of another kind")
+    vars(metric).update(own)

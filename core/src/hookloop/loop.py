@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from hookloop.history import History
+    from hookloop.profiling import Profile
 
 
 class Loop:
@@ -33,6 +34,7 @@ class Loop:
         validation_data: For callbacks that want to look at some.
         metrics: The run's metrics by name, for their declared directions.
         policy: What follows an exception of a callback.
+        profile: What measures the callbacks, or None.
 
     Attributes:
         epoch: Index of the current epoch, from 0; None before the first.
@@ -46,6 +48,7 @@ class Loop:
             ``interrupted``.
         asked: Requests of callbacks to stop: why, and whether the run has failed.
         signal: Number of the signal that has asked the run to end, or None.
+        saves_asked: How many signals have asked for a save; None where the run heeds none that do.
         resumed: Whether this run continues an earlier one.
         made: Model and optimizers in words, as they were when the run began.
         rate_set: The rate that was set last by a callback, and by which; None before.
@@ -72,6 +75,7 @@ class Loop:
         validation_data: Any = None,
         metrics: Mapping[str, Any] | None = None,
         policy: Policy = "auto",
+        profile: Profile | None = None,
     ) -> None:
         if policy not in ("raise", "disable", "auto"):
             message = f"on_callback_error={policy!r} is no policy."
@@ -82,7 +86,7 @@ class Loop:
         self.metrics = dict(metrics or {})
         known = ("epochs", "steps", "batch_size", "samples", "verbose", "metrics", "do_validation")
         self.params: dict[str, Any] = {**dict.fromkeys(known), **(params or {})}
-        self.registry = Registry(callbacks, policy)
+        self.registry = Registry(callbacks, policy, profile)
         self.callbacks: Mapping[str, Any] = MappingProxyType(dict(callbacks))
         self.epoch: int | None = None
         self.batch: int | None = None
@@ -106,6 +110,7 @@ class Loop:
         self.asked: list[tuple[str, bool]] = []
         self._checks: list[Callable[[], None]] = []
         self.signal: int | None = None
+        self.saves_asked: int | None = None
         self._flags = [vars(model)] if hasattr(model, "__dict__") else []
 
     # -- what the callbacks see ------------------------------------------------------------
@@ -175,10 +180,17 @@ class Loop:
             arguments["loop"] = self
         return self.registry.call(hook, **arguments)
 
-    def describe(self, file: TextIO | None = None) -> None:
-        """Print hook by hook who runs, in order."""
-        for hook, owners in self.registry.order().items():
-            print(f"{hook}: {' > '.join(owners)}", file=file or sys.stdout)
+    def describe(self, file: TextIO | None = None, *, times: bool = False) -> None:
+        """Print hook by hook who runs, in order.
+
+        Args:
+            file: Where to print to; standard output unless given.
+            times: Whether to print instead what each hook of each callback has taken so far, in a
+                run with ``profile_callbacks=True``.
+        """
+        order = self.registry.order().items() if not times else ()
+        lines = [f"{hook}: {' > '.join(owners)}" for hook, owners in order]
+        print(*(lines if not times else [self.registry.times()]), sep="\n", file=file or sys.stdout)
 
     def reported(self) -> list[str] | None:
         """List what the logs of an epoch are known to hold; None where the host cannot tell.
@@ -405,6 +417,7 @@ class Loop:
                 has been changed then.
         """
         state.check(self, saved)
+        self.check_extra_state(saved)
         state.load_counters(self, saved)
         self.pending_state = saved
 
@@ -423,6 +436,9 @@ class Loop:
     def extra_state(self) -> dict[str, Any]:
         """Give what a host adds: ``metrics``, ``scaler``, and more of ``loop`` and ``rng``."""
         return {}
+
+    def check_extra_state(self, saved: Mapping[str, Any]) -> None:
+        """Refuse what `extra_state` gave in another run, before anything is changed."""
 
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
         """Put back what `extra_state` gave."""

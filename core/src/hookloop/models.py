@@ -1,9 +1,8 @@
-"""Models: calling them, compiling them, and finding the module inside a wrapper."""
+"""Models: calling them, and finding the module inside a wrapper."""
 
 from __future__ import annotations
 
 import inspect
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -98,41 +97,3 @@ def caller(model: Callable[..., Any]) -> Callable[[Any], Any]:
         return model(inputs)
 
     return call
-
-
-class Compiled:
-    """Calls a model through ``torch.compile``; where that fails, says so once and does without.
-
-    Args:
-        model: The model; results are those of the same operations, fused, so they may differ in
-            the last bits.
-    """
-
-    def __init__(self, model: nn.Module) -> None:
-        self._plain = caller(model)
-        self._proven = False
-        try:
-            self._call = caller(torch.compile(model))
-        except RuntimeError as error:  # not for this Python, or not for this platform
-            self._do_without(error)
-
-    def __call__(self, inputs: Any) -> Any:
-        if self._proven:
-            return self._call(inputs)
-        try:
-            outputs = self._call(inputs)
-        except Exception as error:
-            outputs = self._plain(inputs)  # raises itself if the model is what is wrong
-            self._do_without(error)
-        self._proven = True
-        return outputs
-
-    def _do_without(self, error: Exception) -> None:
-        self._call, self._proven = self._plain, True
-        first = str(error).strip().partition("\n")[0]
-        warnings.warn(
-            f"compile=True: the model cannot be compiled here and runs as it is ({first}).\n"
-            "fix: install a C++ compiler, or pass compile=False",
-            RuntimeWarning,
-            stacklevel=3,
-        )

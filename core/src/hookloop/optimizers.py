@@ -78,15 +78,32 @@ def _by_name(text: str, model: nn.Module) -> torch.optim.Optimizer:
     if key in _RATES:
         settings.setdefault("lr", _RATES[key])
     if key in _FUSED and "fused" not in settings and "foreach" not in settings:
-        try:
-            return kind(model.parameters(), **settings, fused=True)  # type: ignore[call-arg]
-        except (RuntimeError, TypeError, ValueError):
-            pass  # not on this device, or not with these settings: the plain one says what is wrong
+        settings |= {"fused": True} if _can_fuse(kind, settings, model) else {}
     try:
         return kind(model.parameters(), **settings)
     except (TypeError, ValueError) as error:
         message = f"The optimizer {text!r} refused its settings: {error}."
         raise ArgumentError(message, fix=f"see torch.optim.{kind.__name__}") from None
+
+
+def _can_fuse(
+    kind: type[torch.optim.Optimizer], settings: Mapping[str, Any], model: nn.Module
+) -> bool:
+    """Tell whether the fused implementation works with this model, where it is.
+
+    Torch says so at the first step only, so one is made here, of a single number of each kind.
+    """
+    if any(getattr(module, "sparse", False) for module in model.modules()):
+        return False  # an embedding whose gradients are sparse, which no fused one takes
+    kinds = {(one.device, one.dtype) for one in model.parameters() if one.requires_grad}
+    try:
+        for device, dtype in kinds:
+            tried = nn.Parameter(torch.zeros(1, device=device, dtype=dtype))
+            tried.grad = torch.zeros_like(tried)
+            kind([tried], **settings, fused=True).step()  # type: ignore[call-arg]
+    except (RuntimeError, TypeError, ValueError):
+        return False  # nor with these settings: the plain one says what is wrong with them
+    return True
 
 
 def _check(name: str, kind: type[torch.optim.Optimizer], settings: Mapping[str, Any]) -> None:

@@ -11,9 +11,9 @@ import torch
 
 from hookloop import rng
 from hookloop.compared import differing
-from hookloop.data import FIXED, IF, IterableSource, about
+from hookloop.data import FIXED, IterableSource, about
 from hookloop.errors import DataError, StateError
-from hookloop.loaders import own_iterator
+from hookloop.loaders import IF, own_iterator
 from hookloop.logs import Logs
 from hookloop.means import Means
 from hookloop.structures import size_of

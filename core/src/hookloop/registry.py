@@ -10,13 +10,16 @@ same generated functions in the same order.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
 from hookloop import hookspecs
 from hookloop.errors import HookError, HookloopError, did_you_mean, listed, warn
 from hookloop.implementations import Implementation, implementations, likely_hook
+
+if TYPE_CHECKING:
+    from hookloop.profiling import Profile
 
 Policy = Literal["raise", "disable", "auto"]
 Call = Callable[..., Any]
@@ -37,16 +40,22 @@ class Registry:
         callbacks: Pairs of name and instance, in list order.
         policy: What follows an exception of a callback: ``"raise"`` ends the run, ``"disable"``
             turns the callback off, ``"auto"`` does the one or the other by its ``observer``.
+        profile: What measures every implementation; without one, none is compiled in.
 
     Raises:
         HookError: If a hook is misspelt, asks for an argument that does not exist, or could never
             be called; or if two callbacks bring a hook of one name.
     """
 
-    def __init__(self, callbacks: Sequence[tuple[str, Any]], policy: Policy = "raise") -> None:
+    def __init__(
+        self,
+        callbacks: Sequence[tuple[str, Any]],
+        policy: Policy = "raise",
+        profile: Profile | None = None,
+    ) -> None:
         self.names = [name for name, _ in callbacks]
         self.callbacks = [callback for _, callback in callbacks]
-        self.policy = policy
+        self.policy, self._profile = policy, profile
         self.disabled: dict[str, BaseException] = {}
         self._opened: dict[str, set[int]] = {begin: set() for begin in PAIRS.values()}
         self._closing: list[BaseException] = []
@@ -60,7 +69,7 @@ class Registry:
         }
         self._tracers: list[Callable[[str, dict[str, Any]], None]] = []
         self._implementations = [
-            implementation
+            implementation if profile is None else profile.timed(implementation)
             for index, (name, callback) in enumerate(callbacks)
             for implementation in implementations(callback, name, index, self.hooks)
         ]
@@ -89,8 +98,9 @@ class Registry:
         try:
             return self._compiled[hook]
         except KeyError:
-            call = self._compiled[hook] = self._compile(hook)
-            return call
+            call, profile = self._compile(hook), self._profile
+            self._compiled[hook] = call if profile is None else profile.noting(hook, call)
+            return self._compiled[hook]
 
     def call(self, hook: str, **arguments: Any) -> Any:
         """Call a hook by name, also one that a plugin brought.
@@ -113,6 +123,17 @@ class Registry:
         """Tell, hook by hook, who runs, in order; wrappers first, outermost first."""
         found = {hook: self._ordered(hook) for hook in self.hooks}
         return {hook: [i.owner for i in chain] for hook, chain in found.items() if chain}
+
+    def times(self) -> str:
+        """Give a table of what each hook of each callback has taken so far.
+
+        Raises:
+            HookError: If that is not measured in this run.
+        """
+        if self._profile is None:
+            message = "The time of the callbacks is not measured in this run."
+            raise HookError(message, fix="fit(..., profile_callbacks=True), or attach with it")
+        return str(self._profile)
 
     def trace(self, tracer: Callable[[str, dict[str, Any]], None]) -> None:
         """Have every call of a hook reported to a function, before it is made."""
@@ -342,6 +363,9 @@ class _Adapter:
             wrapper=implementation.wrapper,
         )(function)
         setattr(self, implementation.hook, marked)
+
+    def __dir__(self) -> list[str]:  # pluggy looks at each, for 50 microseconds
+        return [self.implementation.hook]
 
 
 def _off(*args: Any, **kwargs: Any) -> None:

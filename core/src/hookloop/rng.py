@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,11 +39,16 @@ def restore(state: Mapping[str, Any]) -> None:
 
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    numpy.random.set_state((name, keys.numpy().astype("uint32"), position, has_gauss, cached))
+    numpy.random.set_state(numpy_state(state["numpy"]))
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+
+
+def numpy_state(saved: Any) -> tuple[Any, ...]:
+    """Give NumPy's part of what `capture` took as NumPy takes it."""
+    name, keys, position, has_gauss, cached = saved
+    return (name, keys.numpy().astype("uint32"), position, has_gauss, cached)
 
 
 @contextmanager
@@ -59,19 +64,30 @@ def fork() -> Iterator[None]:
 @contextmanager
 def derived(seed: int, epoch: int) -> Iterator[None]:
     """Run a block under generators that are a function of seed and epoch alone."""
+    import torch
+
     with fork():
-        seed_all(mixed(seed, epoch))
+        # torch.manual_seed takes as long as all the rest: for each kind of accelerator that is not
+        # in use it formats a traceback.
+        _seed(mixed(seed, epoch), torch.default_generator.manual_seed)
+        if _cuda_in_use():
+            torch.cuda.manual_seed_all(mixed(seed, epoch))
         yield
 
 
 def seed_all(seed: int) -> None:
     """Seed Python's, NumPy's and torch's generators."""
-    import numpy
     import torch
+
+    _seed(seed, torch.manual_seed)
+
+
+def _seed(seed: int, seed_torch: Callable[[int], Any]) -> None:
+    import numpy
 
     random.seed(seed)
     numpy.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
+    seed_torch(seed)
 
 
 def mixed(seed: int, epoch: int) -> int:

@@ -58,9 +58,9 @@ class Stateful:
                 f"The state has {len(saved)} objects of stateful=, this run {len(self._objects)}."
             )
             yield what, fix
-        elif then not in (None, self._classes()):
-            what = f"The objects of stateful= were {listed(then)}; now {listed(self._classes())}."
-            yield what, fix
+        elif isinstance(then, list) and then != self._classes():
+            was, become = listed(map(str, then)), listed(self._classes())
+            yield f"The objects of stateful= were {was}; now {become}.", fix
 
 
 def _settings(scheduler: Any) -> dict[str, Any]:

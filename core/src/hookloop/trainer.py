@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset
 
 from hookloop import arguments, rng, signals
@@ -21,26 +21,18 @@ from hookloop.checks import (
     refuse_used_up,
     validation_epochs,
 )
+from hookloop.computing import Computing
 from hookloop.data import Source, make_source
 from hookloop.defaults import Verbose, with_bar, with_defaults
 from hookloop.driver import Driver
 from hookloop.errors import ArgumentError
-from hookloop.evaluation import Compute, Forward, evaluate, predict
+from hookloop.evaluation import evaluate, predict
 from hookloop.fitting import Fitting, TrainerLoop
 from hookloop.history import History
-from hookloop.logs import Logs
-from hookloop.loop import Loop
-from hookloop.models import (
-    Compiled,
-    best_device,
-    caller,
-    explain,
-    in_mode,
-    takes_all,
-    unwrapped,
-)
+from hookloop.models import best_device, in_mode, takes_all, unwrapped
 from hookloop.objectives import Objective
 from hookloop.optimizers import check_parameters, make_optimizer
+from hookloop.profiling import Profile
 from hookloop.registry import Policy
 from hookloop.selection import load_callbacks, named
 from hookloop.structures import is_arrays, split
@@ -103,8 +95,10 @@ class Trainer:
         self.optimizer = make_optimizer(optimizer, self.module)
         self.accumulate, self.seed, self.on_interrupt = accumulate, seed, on_interrupt
         self.history: History | None = None
-        self.precision, self._bf16 = precision, precision == "bf16"
-        self._call = Compiled(self.model) if compile else caller(self.model)
+        self.precision = precision
+        self._computing = Computing(
+            self.model, self.objective, self.device, bf16=precision == "bf16", compiled=compile
+        )
         self._fits = 0
 
     def fit(
@@ -123,6 +117,7 @@ class Trainer:
         verbose: Verbose = "auto",
         resume: Any = None,
         on_callback_error: Policy = "auto",
+        profile_callbacks: bool = False,
     ) -> History:
         """Train for a number of epochs.
 
@@ -142,6 +137,8 @@ class Trainer:
             resume: A ``.pt`` file or state folder of an earlier run to continue.
             on_callback_error: ``"raise"`` or ``"disable"`` for all callbacks; ``"auto"`` ends the
                 run unless the callback only observes.
+            profile_callbacks: Whether to measure every hook of every callback, to show a table of
+                that at the end, and to name who takes more than 5 % of a step.
 
         Returns:
             The history, also found as ``trainer.history``, however the run ends.
@@ -169,10 +166,11 @@ class Trainer:
             limit=steps_per_epoch,
             validation_data=validation_data,
             policy=on_callback_error,
+            profile=Profile() if profile_callbacks else None,
         )
         loop.fitting = Fitting(
             loop,
-            compute=self._compute,
+            compute=self._computing.compute,
             objective=self.objective.twin(),
             source=source,
             validation=validation,
@@ -213,7 +211,7 @@ class Trainer:
         loop = self._loop(callbacks, source, verbose)
         driver, objective = Driver(loop), self.objective.twin()
         with _ends(loop, driver):
-            compute = self._compute(objective, loop, "evaluation")
+            compute = self._computing.compute(objective, loop, "evaluation")
             logs = evaluate(self.model, compute, objective, source, driver)
         return dict(logs)
 
@@ -221,7 +219,7 @@ class Trainer:
         """Do what ``evaluate`` does, with no callbacks and nothing shown."""
         source = self._source(data, batch_size, shuffle=False)
         objective = self.objective.twin()
-        compute = self._compute(objective, None, "evaluation")
+        compute = self._computing.compute(objective, None, "evaluation")
         logs = evaluate(self.model, compute, objective, source, None)
         return dict(logs)
 
@@ -250,7 +248,7 @@ class Trainer:
         loop = self._loop(callbacks, source, verbose)
         driver = Driver(loop)
         with _ends(loop, driver):
-            return predict(self.model, self._forward(loop), source, driver)
+            return predict(self.model, self._computing.forward(loop), source, driver)
 
     # -- inside ------------------------------------------------------------------------------------
 
@@ -280,6 +278,7 @@ class Trainer:
         limit: int | None = None,
         validation_data: Any = None,
         policy: Policy = "auto",
+        profile: Profile | None = None,
     ) -> TrainerLoop:
         chosen, said = arguments.with_environment(callbacks)
         loop = TrainerLoop(
@@ -298,6 +297,7 @@ class Trainer:
             validation_data=validation_data,
             metrics=self.objective.metrics,
             policy=policy,
+            profile=profile,
         )
         loop.trainer, loop.said = self, said
         loop.watch(self.model)
@@ -339,51 +339,11 @@ class Trainer:
         self._fits += 1
         return (torch.initial_seed() + self._fits) % 2**63
 
-    def _forward(self, loop: Loop) -> Forward:
-        def forward(inputs: Any) -> Any:
-            try:
-                with self._autocast():
-                    return self._call(inputs)
-            except Exception as error:
-                explain(error, "the forward pass of prediction", loop, inputs=inputs)
-                raise
-
-        return forward
-
-    def _compute(self, objective: Objective, loop: Loop | None, phase: str) -> Compute:
-        call, single = self._call, objective.single
-
-        def compute(inputs: Any, targets: Any, logs: Logs) -> tuple[Any, Tensor]:
-            try:
-                outputs = call(inputs)
-            except Exception as error:
-                explain(error, f"the forward pass of {phase}", loop, inputs=inputs)
-                raise
-            try:
-                if single is not None:
-                    return outputs, single(outputs, targets)
-                return outputs, objective.loss(outputs, targets, logs)
-            except Exception as error:
-                explain(error, f"the loss of {phase}", loop, outputs=outputs, targets=targets)
-                raise
-
-        if not self._bf16:
-            return compute
-
-        def compute_bf16(inputs: Any, targets: Any, logs: Logs) -> tuple[Any, Tensor]:
-            with self._autocast():
-                return compute(inputs, targets, logs)
-
-        return compute_bf16
-
-    def _autocast(self) -> Any:
-        return torch.autocast(self.device.type, torch.bfloat16) if self._bf16 else nullcontext()
-
 
 @contextmanager
 def _ends(loop: TrainerLoop, driver: Driver) -> Iterator[None]:
     """Have every callback see its end, and nested runs know that they are nested."""
-    with arguments.outermost():
+    with arguments.outermost(loop):
         try:
             if loop.said:
                 loop.message(loop.said)
