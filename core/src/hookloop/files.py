@@ -206,8 +206,9 @@ def _swap(temporary: Path, target: Path) -> None:
             disk.replace(aside, target)
         raise
     disk.sync_folder(target.parent)
-    if aside.exists():
-        delete_folder(aside)
+    with suppress(OSError):  # the new one is durable; the next replacement or sweep tries again
+        if aside.exists():
+            delete_folder(aside)
 
 
 def _aside(target: Path) -> Path:
@@ -478,13 +479,13 @@ def prepare(path: str | os.PathLike[str], loop: Any, who: str) -> None:
     if owners.setdefault(target, who) != who:
         message = f"{who} and {owners[target]} both write {os.fspath(path)}."
         raise FileError(message, fix="give each a path of its own")
-    if target.is_dir() and (target.suffix or not (target / MANIFEST).is_file()):
-        raise file_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     folder = target.parent
     while "{" in str(folder):  # fields of a template: their folders are made when they are known
         folder = folder.parent
     trial = _temporary(folder / "trial")
     try:
+        if target.is_dir() and (target.suffix or not (target / MANIFEST).is_file()):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         make_folder(folder)
         disk.open(trial).close()
         disk.delete(trial)
