@@ -149,7 +149,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not is_zip:
         return _read_safetensors(source)
     saved = read_pt(source)
-    return _weights(source, saved["model"] if saved.get("format") == state.FORMAT else saved)
+    if saved.get("format") == state.FORMAT:
+        state.check_format(saved)
+        saved = saved["model"]
+    return _weights(source, saved)
 
 
 def _weights(source: Path, found: Any) -> dict[str, Tensor]:
@@ -440,6 +443,8 @@ def _read_folder(path: Path) -> dict[str, Any]:
             raise ValueError(f"state.json has {len(text):,} bytes")
         tensors = _from_safetensors(contents["tensors.safetensors"], summed=True)
         decoded: dict[str, Any] = _decode(files.read_json(text), tensors)
+        if not isinstance(decoded, dict):
+            raise ValueError(f"state.json holds a {type(decoded).__name__}")
     except Exception as error:  # the manifest fits, so this is no damage but another format
         raise _damaged(path, error) from None
     return decoded
