@@ -33,10 +33,8 @@ def test_of_two_runs_that_start_together_one_trains_and_the_other_says_who_does(
     for pair in json.loads(ran.stdout.splitlines()[-1]):
         assert pair["statuses"] == [0, 1]
         assert pair["seconds"] < 1
-        host = re.escape(socket.gethostname())
-        who = (
-            rf"process {pair['trained']} on {host}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d+"
-        )
+        host, since = re.escape(socket.gethostname()), r"\d+-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4}"
+        who = rf"process {pair['trained']} on {host}, since {since}"
         assert re.search(rf"backup is in use by {who}\.\nfix: wait for it to end", pair["error"])
 
 
