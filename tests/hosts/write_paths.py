@@ -226,7 +226,7 @@ def read_events(folder: Path) -> int | None:
 
 
 def begin_spool(folder: Path, after: int) -> Save:
-    queue = Queue(10, folder / "spool")
+    queue = Queue(10, 1 << 20, folder / "spool")
 
     def save(number: int) -> None:
         try:
@@ -249,7 +249,7 @@ def read_spool(folder: Path) -> int | None:
 
 
 def begin_target(folder: Path, after: int) -> Save:
-    Queue(10, folder / "spool").close()
+    Queue(10, 1 << 20, folder / "spool").close()
     return lambda number: remember(folder / "spool", f"http://{number}", root="", path="")
 
 
