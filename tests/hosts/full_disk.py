@@ -27,6 +27,11 @@ from hookloop import Callback, Trainer
 #: Bytes that a file may have: none, one, ..., all of those of the save but one.
 LIMITS = (0, 1, 100, 1000)
 SMALL = 1 << 20
+#: Those with a setting that says what becomes of a save that fails.
+SAVERS = (
+    *("backup", "whole checkpoint", "weights", "safetensors"),
+    *("keep last", "keep best", "best and last"),
+)
 
 
 @contextmanager
@@ -83,7 +88,7 @@ def limits(folder: Path) -> dict[str, Any]:
     results = {}
     for policy in ("raise", "warn"):
         write_paths.ON_ERROR[0] = policy
-        for name in PATHS:
+        for name in PATHS if policy == "raise" else SAVERS:
             for limit in LIMITS:
                 place = folder / f"{name}-{limit}-{policy}"
                 place.mkdir()

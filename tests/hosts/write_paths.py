@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,14 @@ BROKEN = {
     "written in place": WritePath(begin_broken(in_place), read_broken),
     "deleted first": WritePath(begin_broken(deleted_first), read_broken),
 }
+
+
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """A folder for files that are synced often, and need not be; on a disk if there is no other."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="hookloop-", dir=memory) as folder:
+        yield Path(folder)
 
 
 def left_over(folder: Path) -> list[str]:
