@@ -206,8 +206,9 @@ def _swap(temporary: Path, target: Path) -> None:
             disk.replace(aside, target)
         raise
     disk.sync_folder(target.parent)
-    if aside.exists():
-        delete_folder(aside)
+    with suppress(OSError):  # the new one is durable; the next replacement or sweep tries again
+        if aside.exists():
+            delete_folder(aside)
 
 
 def _aside(target: Path) -> Path:
