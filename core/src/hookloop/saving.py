@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import OrderedDict
@@ -28,6 +29,7 @@ _UNITS = {
     **dict.fromkeys(("min", "minute", "minutes"), ("seconds", 60)),
     **dict.fromkeys(("h", "hour", "hours"), ("seconds", 3600)),
 }
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _FIX = "save_freq='epoch', a number of batches, or words: '2 epochs', '500 steps', '10 min'"
 
 
@@ -79,7 +81,7 @@ def _read_words(text: str, who: str) -> tuple[float, str]:
         guess = did_you_mean(word, _UNITS)
         raise SettingError(f"{who}: save_freq={text!r}: no unit.{guess}", fix=_FIX)
     unit, worth = _UNITS[word]
-    if amount <= 0 or (unit != "seconds" and not amount.is_integer()):
+    if not 0 < amount * worth < math.inf or (unit != "seconds" and not amount.is_integer()):
         message = f"{who}: save_freq={text!r} is no positive number of {unit}."
         raise SettingError(message, fix=_FIX)
     return amount * worth, unit
@@ -277,8 +279,10 @@ class Snapshot:
                 copied._metadata = value._metadata
             return copied
         if type(value) in (list, tuple):
+            if _PLAIN.issuperset(map(type, value)):
+                return value[:]  # a call for each number of a long history would take longest
             return type(value)(self._copy(v, f"{path}/{i}") for i, v in enumerate(value))
-        if type(value) in (type(None), bool, int, float, str, bytes):
+        if type(value) in _PLAIN:
             return value
         for plain in (int, float, str):  # subclasses, such as numpy.float64, lose nothing
             if isinstance(value, plain):

@@ -38,10 +38,11 @@ class Queue:
         if folder is not None:
             self._lock = Lock(folder)
             self._lock.acquire()
+            self._lock.sweep("*")
             self._load(folder)
 
     def _load(self, folder: Path) -> None:
-        for path in sorted(folder.glob("event-*.json")):
+        for path in sorted(folder.glob(f"event-{'[0-9]' * 12}.json")):
             self._number = int(path.stem.removeprefix("event-"))
             try:
                 self._add(Event(**json.loads(path.read_bytes())), path)
