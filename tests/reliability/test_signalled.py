@@ -5,10 +5,19 @@ A few of each here; tests_all/test_signalled.py has thirty of SIGTERM and ten of
 
 from __future__ import annotations
 
+import os
+import random
 import signal
+import threading
+from pathlib import Path
 
 import pytest
 import signalled
+import torch
+from torch import nn
+
+from hookloop import Callback, Trainer
+from hookloop.checkpoints import load_state
 
 PLAYS = [
     ["fit", signal.SIGTERM, 6],
@@ -44,3 +53,53 @@ def test_a_grace_that_is_shorter_than_a_save_leaves_the_state_before(
 ) -> None:
     """SIGTERM, and SIGKILL 0.2 s later, on a disk that takes longer: the run goes on from there."""
     signalled.check_ended(played["fit-9"], -9)
+
+
+class Many(nn.Module):
+    """Two hundred tensors, so that most of the time is spent between two of them in a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ParameterList(torch.ones(1) for _ in range(200))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.cat(list(self.parts)).mean()
+
+
+@pytest.mark.reliability("D4")
+def test_no_state_is_of_the_middle_of_a_step(tmp_path: Path) -> None:
+    """Twelve signals at random times, most of them in `optimizer.step`: all tensors agree."""
+    drawn, over = random.Random(4), threading.Event()
+
+    class Counts(Callback):
+        saved = 0
+
+        def on_message(self, text: str) -> bool:
+            self.saved += text == signalled.SAVED
+            if self.saved == 12:
+                self.loop.stop("signalled enough")
+            return True
+
+    def send() -> None:
+        while not over.wait(drawn.uniform(0.0, 0.02)):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    model, x = Many(), torch.ones(8, 1)
+    optimizer = torch.optim.Adam(model.parameters(), foreach=False)
+    settings = {"backup_dir": tmp_path, "keep": 1000, "save_on_sigusr1": True, "save_freq": 10**6}
+    callbacks = [("backup_and_restore", {**settings, "delete_checkpoint": False}), Counts()]
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        trainer = Trainer(model, loss="mse", optimizer=optimizer, device="cpu")
+        trainer.fit((x, 2 * x), batch_size=2, epochs=10**6, callbacks=callbacks, verbose=0)
+    finally:
+        over.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+    states = [load_state(path) for path in tmp_path.glob("state-*")]
+    assert len(states) == 12
+    for state in states:
+        steps = {int(one["step"]) for one in state["optimizers"][0]["state"].values()}
+        assert steps == {state["loop"]["step"]}
