@@ -158,12 +158,16 @@ def test_a_save_that_takes_long_is_said_once_and_waited_for(
 ) -> None:
     """A checkpoint that was asked for is not dropped in silence."""
     with started(tmp_path, callback) as run:
-        assert run.stdout is not None
-        assert run.stdout.readline() == (
-            f"{what} is still being written after 0.05 s, and waited for.\n"
-        )
-        run.send_signal(signal.SIGUSR2)
-        out, err = run.communicate(timeout=30)
+        try:
+            assert run.stdout is not None
+            assert select.select([run.stdout], [], [], 60)[0], "nothing is said"
+            assert run.stdout.readline() == (
+                f"{what} is still being written after 0.05 s, and waited for.\n"
+            )
+            run.send_signal(signal.SIGUSR2)
+            out, err = run.communicate(timeout=30)
+        finally:
+            run.kill()
     assert (out.splitlines()[-1], err, run.returncode) == ("over finished", "", 0)
     assert len(list(tmp_path.glob("backup/state-*"))) in (0, 2)
     assert not list(tmp_path.rglob("*.tmp"))
