@@ -19,8 +19,8 @@ from torch import nn
 from hookloop import checkpoints, load_weights
 from hookloop.checkpoints import (
     delete_state,
+    load_checkpoint,
     load_state,
-    read_weights,
     safetensors_bytes,
     save_state,
 )
@@ -182,7 +182,7 @@ def test_tied_weights_are_saved_whole(tmp_path: Path) -> None:
     model[1].weight = model[0].weight
     path = tmp_path / "m.safetensors"
     path.write_bytes(safetensors_bytes(model.state_dict()))
-    assert same(by_name(read_weights(path)), by_name(model.state_dict()))
+    assert same(by_name(load_checkpoint(path)), by_name(model.state_dict()))
 
 
 class Deeper(nn.Module):
@@ -267,10 +267,10 @@ def test_a_file_cut_short_is_found_at_every_length(tmp_path: Path, name: str) ->
     for length in range(0, len(whole), max(1, len(whole) // 60)):
         path.write_bytes(whole[:length])
         with pytest.raises(StateError):
-            read_weights(path)
+            load_checkpoint(path)
 
 
-@pytest.mark.parametrize("reader", [load_state, read_weights], ids=["state", "weights"])
+@pytest.mark.parametrize("reader", [load_state, load_checkpoint], ids=["state", "weights"])
 @pytest.mark.parametrize("content", [b"", b"PK", b"hello", b"\x80\x02}."], ids=repr)
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, reader: Any, content: bytes) -> None:
     """With a sentence, not a traceback from a reader."""
@@ -280,7 +280,7 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, reader: Any, content:
         reader(path)
 
 
-@pytest.mark.parametrize("reader", [load_state, read_weights], ids=["state", "weights"])
+@pytest.mark.parametrize("reader", [load_state, load_checkpoint], ids=["state", "weights"])
 def test_a_file_that_is_not_there_says_so(tmp_path: Path, reader: Any) -> None:
     """Rather than ``FileNotFoundError`` from inside."""
     with pytest.raises(StateError, match=r"absent.pt does not exist.\nfix: name a "):
@@ -294,7 +294,7 @@ def test_weights_are_no_state_of_a_run(tmp_path: Path) -> None:
         load_state(tmp_path / "w.pt")
     save_state(tmp_path / "run", {**state_of(nn.Linear(1, 1)), "version": 99})
     with pytest.raises(StateError, match="The state is of version 99; this hookloop reads 1"):
-        read_weights(tmp_path / "run")
+        load_checkpoint(tmp_path / "run")
 
 
 class Malicious:
@@ -306,7 +306,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("form", ["torch", "torch legacy", "pickle"])
-@pytest.mark.parametrize("reader", [load_state, read_weights], ids=["state", "weights"])
+@pytest.mark.parametrize("reader", [load_state, load_checkpoint], ids=["state", "weights"])
 def test_loading_runs_no_code(tmp_path: Path, form: str, reader: Any) -> None:
     """A pickle that would make a folder makes none, and the file is refused."""
     marker, path = tmp_path / "executed", tmp_path / "evil.pt"
@@ -336,7 +336,7 @@ def test_a_safetensors_file_of_somebody_else_is_read(tmp_path: Path) -> None:
     import safetensors.torch
 
     safetensors.torch.save_file({"w": torch.ones(2)}, tmp_path / "m.safetensors")
-    assert same(read_weights(tmp_path / "m.safetensors"), {"w": torch.ones(2)})
+    assert same(load_checkpoint(tmp_path / "m.safetensors"), {"w": torch.ones(2)})
 
 
 def test_a_dead_process_s_replacement_is_read_from_where_the_old_one_stands(
@@ -346,7 +346,7 @@ def test_a_dead_process_s_replacement_is_read_from_where_the_old_one_stands(
     save_state(tmp_path / "run", state_of(nn.Linear(1, 1)))
     (tmp_path / "run").rename(tmp_path / ".run.previous")
     assert load_state(tmp_path / "run")["format"] == FORMAT
-    assert set(read_weights(tmp_path / "run")) == {"weight", "bias"}
+    assert set(load_checkpoint(tmp_path / "run")) == {"weight", "bias"}
 
 
 def test_module_offers_no_reader_that_executes() -> None:

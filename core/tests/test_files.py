@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,11 +87,20 @@ def test_a_file_is_replaced_durably(
 ) -> None:
     """Written beside, flushed, renamed over the old one, and the folder flushed as well."""
     disk = use(Recording())
-    path = tmp_path / "deep" / "er" / "a.pt"
+    path = tmp_path / "a.pt"
     files.atomic_write(path, content)
-    assert disk.done == ["make", "open", "sync", "replace", "sync_folder"]
+    assert disk.done == OPERATIONS
     assert path.read_bytes() == b"new"
     assert names(path.parent) == ["a.pt"]
+
+
+def test_folders_that_are_made_for_a_file_are_durable_before_it(
+    tmp_path: Path, use: Callable[[files.Disk], Any]
+) -> None:
+    """The folder of each is flushed, or a power cut would take it with the file."""
+    disk = use(Recording())
+    files.atomic_write(tmp_path / "deep" / "er" / "a.pt", b"new")
+    assert disk.done == ["make", "sync_folder", "sync_folder", *OPERATIONS[1:]]
 
 
 OPERATIONS = ["make", "open", "sync", "replace", "sync_folder"]
@@ -124,6 +135,7 @@ def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     assert (path.read_bytes(), names(tmp_path)) == (b"old", ["a.pt"])
 
 
+@pytest.mark.reliability("C1")
 @pytest.mark.parametrize(
     ("code", "fix"),
     [
@@ -144,10 +156,12 @@ def test_what_cannot_be_written_says_why_and_what_to_do(
         files.atomic_write(path, b"x")
     first, last = str(caught.value).splitlines()
     assert first.startswith(f"{path} cannot be written: {os.strerror(code)}")
-    assert ("bytes are free there" in first) is (code == errno.ENOSPC)
+    said = "bytes are free there, and about 1 are needed." in first
+    assert said is (code == errno.ENOSPC)
     assert last == f"fix: {fix}"
 
 
+@pytest.mark.reliability("C1")
 def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     """With a real limit of the kernel, in a real process."""
     path = tmp_path / "a.pt"
@@ -163,7 +177,10 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     ran = subprocess.run(
         [sys.executable, "-c", script, path], capture_output=True, text=True, check=True
     )
-    assert ran.stdout.startswith(f"{path} cannot be written: File too large.")
+    first, fix = ran.stdout.splitlines()
+    assert first.startswith(f"{path} cannot be written: File too large; ")
+    assert first.endswith(" bytes are free there, and about 100,000 are needed.")
+    assert fix == "fix: make room on that disk, or choose another folder"
     assert (path.read_bytes(), names(tmp_path)) == (b"old", ["a.pt"])
 
 
@@ -196,7 +213,10 @@ def test_a_folder_s_files_may_be_written_piece_by_piece(
 
     disk = use(Recording())
     files.replace_folder(tmp_path / "state", {"a": write, "b": b"three"})
-    assert disk.done == "make open sync open sync open sync sync_folder replace sync_folder".split()
+    assert (
+        disk.done
+        == "make make open sync open sync open sync sync_folder replace sync_folder".split()
+    )
     assert json.loads((tmp_path / "state/manifest.json").read_bytes())["files"] == {
         "a": {"size": 6, "sha256": hashlib.sha256(b"onetwo").hexdigest()},
         "b": {"size": 5, "sha256": hashlib.sha256(b"three").hexdigest()},
@@ -234,6 +254,7 @@ def test_whatever_fails_a_whole_folder_can_be_read(
         assert left == ["state"], operations[: place + 1]  # else: what a sweep takes
 
 
+@pytest.mark.reliability("B2")
 def test_a_process_killed_between_the_two_renames_loses_nothing(tmp_path: Path) -> None:
     """The old folder stands aside under a name at which it is found, and is not swept away."""
     path = tmp_path / "state"
@@ -329,6 +350,7 @@ def test_a_folder_of_somebody_else_is_neither_replaced_nor_moved(tmp_path: Path)
 # -- deleting ---------------------------------------------------------------
 
 
+@pytest.mark.reliability("B7")
 def test_deleting_a_folder_keeps_what_is_not_ours(tmp_path: Path) -> None:
     """By manifest, and nothing else."""
     whole, mixed = tmp_path / "whole", tmp_path / "mixed"
@@ -340,6 +362,7 @@ def test_deleting_a_folder_keeps_what_is_not_ours(tmp_path: Path) -> None:
     assert (names(tmp_path), names(mixed)) == (["mixed"], ["notes.txt"])
 
 
+@pytest.mark.reliability("B5")
 def test_nobody_meets_half_of_a_folder_that_is_being_deleted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -393,6 +416,7 @@ def test_deleting_what_is_gone_already_is_no_error(tmp_path: Path) -> None:
     files.delete(tmp_path / "absent")
 
 
+@pytest.mark.reliability("B7")
 def test_a_sweep_takes_only_temporary_files_of_dead_processes(tmp_path: Path) -> None:
     """By our own pattern; those of a living process are in use."""
     dead = subprocess.run(
@@ -433,6 +457,21 @@ def test_preparing_makes_the_folder_and_leaves_nothing_in_it(tmp_path: Path) -> 
     """That one can write there is tried, and seen no more."""
     files.prepare(tmp_path / "deep" / "a.pt", Loop(model=None), "saver")
     assert names(tmp_path / "deep") == []
+
+
+@pytest.mark.reliability("B7")
+def test_preparing_sweeps_what_dead_processes_left_of_the_file(tmp_path: Path) -> None:
+    """Also of those of a template, in the folders that it may mean; nothing else."""
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1, check=True
+    )
+    end = f".{int(dead.stdout)}-0123abcd.tmp"
+    (tmp_path / "run[1]").mkdir()
+    left = [f"run[1]/.m-3.pt{end}", f".trial{end}", f"run[1]/.n-3.pt{end}", f".m-3.pt{end}"]
+    for name in left:
+        (tmp_path / name).write_bytes(b"")
+    files.prepare(tmp_path / "run[{step}]" / "m-{epoch:02d}.pt", Loop(model=None), "saver")
+    assert [name for name in left if (tmp_path / name).exists()] == left[2:]
 
 
 def test_preparing_a_template_makes_no_folder_with_braces(tmp_path: Path) -> None:
@@ -478,8 +517,9 @@ def test_a_state_folder_of_an_earlier_run_may_be_written_again(tmp_path: Path) -
 # -- locks ---------------------------------------------------------------
 
 
+@pytest.mark.reliability("I1", "I2")
 def test_a_locked_folder_is_refused_to_another_process(tmp_path: Path) -> None:
-    """The error names the process that holds it; when it ends, however it ends, it is free."""
+    """The error names who holds it, since when; however that process ends, the folder is free."""
     script = (
         "import sys\n"
         "from hookloop import files\n"
@@ -502,8 +542,10 @@ def test_a_locked_folder_is_refused_to_another_process(tmp_path: Path) -> None:
         with pytest.raises(FileError) as caught:
             lock.acquire()
         holder.kill()
-    assert str(caught.value).startswith(f"{folder} is in use by process {holder.pid} on ")
-    assert str(caught.value).endswith("\nfix: wait for it to end, or choose another folder")
+    who = rf"process {holder.pid} on {socket.gethostname()}, since \d+-\d+-\d+ \d+:\d+:\d+ \S+\."
+    first, fix = str(caught.value).splitlines()
+    assert re.fullmatch(rf"{re.escape(str(folder))} is in use by {who}", first)
+    assert fix == "fix: wait for it to end, or choose another folder"
     lock.acquire()
     lock.release()
     lock.acquire()
@@ -536,6 +578,50 @@ def test_a_lock_can_be_deleted_with_its_folder(tmp_path: Path) -> None:
     assert names(tmp_path) == []
 
 
+@pytest.fixture
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a file system without locks."""
+    import fcntl
+
+    def flock(file: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.reliability("I4")
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_folder_that_another_machine_takes_over_is_given_up(
+    tmp_path: Path,
+) -> None:
+    """A warning says what is not kept; the file that names the holder is looked at at each save."""
+    lock = files.Lock(tmp_path)
+    with pytest.warns(RuntimeWarning, match=r"without locks \(.*No locks available(.|\n)*fix: "):
+        lock.acquire()
+    lock.check()
+    (tmp_path / ".lock-holder").write_text("process 7 on another, since a moment")
+    with pytest.raises(FileError, match="is in use by process 7 on another, since a moment"):
+        lock.check()
+    lock.release(delete=True)
+    assert names(tmp_path) == [".lock", ".lock-holder"]  # they are the other's now
+
+
+@pytest.mark.reliability("I4")
+@pytest.mark.usefixtures("no_locks")
+def test_without_locks_a_living_process_of_this_machine_is_respected(tmp_path: Path) -> None:
+    """A dead one, of which only the file is left, is in nobody's way."""
+    host, lock = socket.gethostname(), files.Lock(tmp_path)
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=-1) as other:
+        (tmp_path / ".lock-holder").write_text(f"process {other.pid} on {host}, since long")
+        with pytest.raises(FileError, match=f"in use by process {other.pid} on {host}"):
+            lock.acquire()
+        other.communicate(b"\n")
+    with pytest.warns(RuntimeWarning, match="without locks"):
+        lock.acquire()
+    lock.release(delete=True)
+    assert not tmp_path.exists()
+
+
 def test_a_folder_that_cannot_be_made_cannot_be_locked(tmp_path: Path) -> None:
     """With the same sentence as any other file."""
     (tmp_path / "file").write_bytes(b"")
@@ -546,6 +632,7 @@ def test_a_folder_that_cannot_be_made_cannot_be_locked(tmp_path: Path) -> None:
 # -- the writer thread ---------------------------------------------------------------
 
 
+@pytest.mark.reliability("B9")
 def test_background_jobs_run_one_after_the_other_in_order() -> None:
     """So that a backup is durable only after every file it speaks of."""
     done: list[int] = []

@@ -19,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from hookloop import Callback, Trainer, files, hookimpl, load_callbacks
+from hookloop.checkpoints import load_state
 
 EPOCHS = 8
 GENERATOR = torch.Generator().manual_seed(1)
@@ -164,9 +165,9 @@ def outcome(folder: Path) -> dict[str, Any]:
     """What a run left: its state, and its files."""
     weights = sorted(path.name for path in folder.glob("last-*.weights.pt"))
     return {
-        "state": torch.load(folder / "end.pt", weights_only=True),
+        "state": load_state(folder / "end.pt"),
         "csv": (folder / "log.csv").read_text(),
-        "best": torch.load(folder / "best.pt", weights_only=True),
+        "best": load_state(folder / "best.pt"),
         "last": {name: torch.load(folder / name, weights_only=True) for name in weights},
     }
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from hookloop.attached import attach as attach
     from hookloop.callback import Callback as Callback
     from hookloop.callback_list import CallbackList as CallbackList
+    from hookloop.checkpoints import load_checkpoint as load_checkpoint
     from hookloop.checkpoints import load_weights as load_weights
     from hookloop.discovery import available as available
     from hookloop.errors import HookloopError as HookloopError
@@ -48,6 +49,7 @@ _HOME = {
     "hookspec": "hookspecs",
     "load": "selection",
     "load_callbacks": "selection",
+    "load_checkpoint": "checkpoints",
     "load_weights": "checkpoints",
 }
 __all__ = sorted([*_HOME, "__version__"])

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from hookloop.discovery import normalized
 from hookloop.errors import HookloopError, SelectionError, listed
-from hookloop.selection import as_items, load, reference_of
+from hookloop.selection import as_items, load, reference_of, shown
 
 if TYPE_CHECKING:
     import argparse
 
 ADD, REMOVE = "HOOKLOOP_CALLBACKS", "HOOKLOOP_DISABLE"
 _depth: ContextVar[int] = ContextVar("hookloop_depth", default=0)
+#: Loops of the runs that are under way and sure to end, in whatever thread.
+under_way: list[Any] = []
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +81,8 @@ def with_environment(items: Any) -> tuple[list[Any], str | None]:
     there = {_name(item) for item in chosen}
     absent = [name for name in removed if normalized(name) not in there]
     removed = [name for name in removed if name not in absent]
-    new = [item for item in added if _name(item) not in before]
-    replaced = [item for item in added if item not in new]
+    new = [shown(item) for item in added if _name(item) not in before]
+    replaced = [shown(item) for item in added if _name(item) in before]
     parts = [f"{ADD} adds {listed(new)}"] if new else []
     parts += [f"{ADD} replaces the run's own by {listed(replaced)}"] if replaced else []
     parts += [f"{REMOVE} removes {listed(removed)}"] if removed else []
@@ -100,12 +102,19 @@ def _checked(item: str) -> str:
 
 
 @contextmanager
-def outermost() -> Iterator[None]:
-    """Mark a run as under way, so that runs inside of it are known to be nested."""
+def outermost(*loops: Any) -> Iterator[None]:
+    """Mark a run as under way, so that runs inside of it are known to be nested.
+
+    Args:
+        *loops: Its loop; no other run takes that one's callbacks meanwhile.
+    """
     token = _depth.set(_depth.get() + 1)
+    under_way.extend(loops)
     try:
         yield
     finally:
+        for loop in loops:  # not the last ones: there are other threads
+            under_way.remove(loop)
         _depth.reset(token)
 
 

@@ -20,6 +20,7 @@ from hookloop.models import unwrapped
 from hookloop.passes import END, Batches, Epochs, Passes, Validation
 from hookloop.profiling import Profile
 from hookloop.registry import Policy
+from hookloop.soundness import need
 from hookloop.steps import Steps
 from hookloop.structures import size_of
 
@@ -168,7 +169,7 @@ class AttachedLoop(Loop):
             raise HookloopError(message, fix="call hookloop.attach(...) again for another run")
         self._entered = True
         try:
-            self._open.enter_context(outermost())
+            self._open.enter_context(outermost(self))
             self._open.enter_context(signals.handled(self))
             if self._resume is not None:
                 self._run.act(self.load_state_dict, load_state(self._resume))
@@ -430,15 +431,19 @@ class AttachedLoop(Loop):
         now = super().state_dict()
         return self._kept if self._again and self._kept is not None else now
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        held = len(saved["loop"].get("stateful", ())) if "loop" in saved else None
-        if held is not None and held != len(self._stateful):
-            message = f"The state has {held} objects of stateful=, this run {len(self._stateful)}."
+    def check_extra_state(self, saved: Mapping[str, Any]) -> None:
+        held = saved["loop"].get("stateful", ())
+        need(type(held) in (list, tuple), "what stateful= held is no list")
+        if len(held) != len(self._stateful):
+            message = (
+                f"The state has {len(held)} objects of stateful=, this run {len(self._stateful)}."
+            )
             raise StateError(message, fix="pass the same ones, in the same order")
-        super().load_state_dict(saved)
+        passes = saved["rng"].get("data")
+        need(isinstance(passes, Mapping) and "passes" in passes, "it is of no loop of attach")
 
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
-        for one, held in zip(self._stateful, saved["loop"]["stateful"], strict=True):
+        for one, held in zip(self._stateful, saved["loop"].get("stateful", ()), strict=True):
             one.load_state_dict(state.restored(held))
         random, inside = saved["rng"], bool(saved["loop"]["batch"])
         self._passes.restore(random["data"], inside=inside, now=random["now"])

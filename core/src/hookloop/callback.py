@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from hookloop import hookspecs
+from hookloop.masking import discreet, masked
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,7 +39,10 @@ class Callback:
         ranks: In a distributed run, ``"zero"`` or ``"all"``; unless stated, observers run on rank
             zero and others on all.
         needs: Features of the loop without which this callback makes no sense.
-        secret_settings: Arguments of the constructor whose values are never shown or saved.
+        save_signals: Numbers of signals that ask for a save, and to go on: ``loop.saves_asked``
+            counts them, and a saver looks at it in the checkpoint hooks.
+        secret_settings: Arguments of the constructor whose values are never shown or saved, as
+            are those that are called ``token``, ``password``, ``api_key`` and the like.
         changes: What its hooks may change: any of ``"model"``, ``"optimizer"``, ``"rng"``,
             ``"logs"``. `hookloop.testing` checks that the rest is left alone.
         per_batch: What its batch hooks may cost: ``"reads"`` from the device, ``"allocates"``
@@ -57,6 +61,7 @@ class Callback:
     observer: bool = False
     ranks: Literal["zero", "all"] | None = None
     needs: ClassVar[tuple[str, ...]] = ()
+    save_signals: tuple[int, ...] = ()
     secret_settings: ClassVar[tuple[str, ...]] = ()
     changes: ClassVar[tuple[str, ...]] = ()
     per_batch: ClassVar[tuple[str, ...]] = ()
@@ -102,22 +107,11 @@ def settings_of(callback: Any) -> dict[str, Any]:
 
     Returns:
         Plain data: numbers, text and containers as given; anything else by its qualified name;
-        for one of its ``secret_settings`` only that it is one. Empty for objects that do not
-        derive from `Callback`.
+        of secrets, declared as ``secret_settings`` or called so, only that they are there. Empty
+        for objects that do not derive from `Callback`.
     """
     bound = discreet(callback, getattr(callback, "_settings", None) or {})
     return {name: _plain(value) for name, value in bound.items()}
-
-
-def discreet(factory: Any, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the values of a callback's ``secret_settings``, before settings are shown or saved.
-
-    Args:
-        factory: The callback, or its class.
-        settings: Arguments of its constructor.
-    """
-    secret = getattr(factory, "secret_settings", ())
-    return {name: "<secret>" if name in secret else value for name, value in settings.items()}
 
 
 def _bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -130,15 +124,18 @@ def _bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str
 
 
 def _plain(value: Any) -> Any:
-    for kind in (bool, int, float, str):
+    for kind in (bool, int, float):
         if isinstance(value, kind):
             return kind(value)  # of a subclass, as NumPy's, too
+    if isinstance(value, str):
+        return masked(str(value))
     if value is None:
         return None
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        shown = {str(key): item for key, item in value.items()}
+        return {key: _plain(item) for key, item in discreet(None, shown).items()}
     if hasattr(value, "__fspath__"):
         return str(value)
     named = value if hasattr(value, "__qualname__") else type(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 import json
 import math
 import os
@@ -11,16 +12,29 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from hookloop import files, state
+from hookloop import __version__, files, state
 from hookloop.errors import StateError
+from hookloop.saving import size_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_SUM = "hookloop.sha256"
+_SUM, _HEADER_SUM = "hookloop.sha256", "hookloop.header.sha256"
+#: What safetensors calls the types of torch.
+_KINDS = {
+    **{"bool": "BOOL", "bfloat16": "BF16", "float16": "F16", "float32": "F32", "float64": "F64"},
+    **{"int8": "I8", "int16": "I16", "int32": "I32", "int64": "I64", "complex64": "C64"},
+    **{"uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64"},
+    **{"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"},
+}
+#: Bytes beside the tensors that a file may have: lists, numbers and names, of every kind of file.
+#: A state of 400,000 tensors stays below; what is above is refused before it is parsed.
+LONGEST_JSON, _LONGEST_HEADER, LONGEST_PICKLE = 2**26, 50_000_000, 2**27
+_DEEPEST = 100
 #: What a state folder is made of.
 STATE_FILES = ("state.json", "tensors.safetensors", files.MANIFEST)
 
@@ -36,9 +50,22 @@ def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
         FileError: If it cannot be written; what was there before is there still.
     """
     if Path(path).suffix:
-        files.atomic_write(path, pt_writer(saved))
+        files.atomic_write(path, pt_writer(saved), needed=size_of(saved))
     else:
-        files.replace_folder(path, _folder_contents(saved))
+        about = {"made": _made()}
+        files.replace_folder(path, _folder_contents(saved), needed=size_of(saved), about=about)
+
+
+def _made() -> dict[str, str]:
+    """Tell when and with what a state is saved: nothing of the machine, nor of who runs it."""
+    import datetime
+    import platform
+
+    import torch
+
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    versions = {"hookloop": __version__, "torch": str(torch.__version__)}
+    return {"date": date, **versions, "python": platform.python_version()}
 
 
 def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -50,10 +77,26 @@ def load_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         StateError: If it is not there, is damaged, or is no state of a run.
     """
+    saved = read_state(path)
+    saved.pop("made", None)
+    return saved
+
+
+def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a run's state as `load_state` does, with ``made``: when and with what it was saved.
+
+    States of hookloop 0.1.0 lack that.
+
+    Raises:
+        StateError: As `load_state`.
+    """
     source = files.whole_folder(path)
     if not source.exists():
         raise StateError(f"{source} does not exist.", fix="name a .pt file or a state folder")
-    saved = _read_folder(source) if source.is_dir() else read_pt(source)
+    if source.is_dir():
+        saved = {**_read_folder(source), "made": files.read_manifest(source).get("made")}
+    else:
+        saved = read_pt(source)
     state.check_format(saved)
     return saved
 
@@ -73,7 +116,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
     Raises:
         StateError: If the file is damaged, or its weights do not fit the model.
     """
-    weights = read_weights(path)
+    weights = load_checkpoint(path)
     try:
         wrong = state.differences(model, weights)
         if wrong:  # torch would find out only after it has changed the others
@@ -84,44 +127,94 @@ def load_weights(model: nn.Module, path: str | os.PathLike[str]) -> None:
         raise StateError(message, fix="build the model as it was when they were saved") from None
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, Tensor]:
-    """Read weights by name, from anything that hookloop wrote, onto the CPU."""
+def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
+    """Read a model's weights by name, from anything that hookloop wrote, onto the CPU.
+
+    Args:
+        path: A ``.pt``, weights-only or ``.safetensors`` file, or a state folder.
+
+    Returns:
+        What ``model.load_state_dict`` takes.
+
+    Raises:
+        StateError: If it is not there, is damaged, or holds no weights.
+    """
     source = files.whole_folder(path)
     if not source.exists():
         raise StateError(f"{source} does not exist.", fix="name a file that was saved")
     if source.is_dir():
-        return dict(load_state(source)["model"])
-    if source.read_bytes()[:2] != b"PK":  # not torch's zip format
+        return _weights(source, load_state(source)["model"])
+    with files.open_plain(source) as file:
+        is_zip = file.read(2) == b"PK"  # torch's format
+    if not is_zip:
         return _read_safetensors(source)
     saved = read_pt(source)
-    return dict(saved["model"]) if saved.get("format") == state.FORMAT else saved
+    if saved.get("format") == state.FORMAT:
+        state.check_format(saved)
+        saved = saved["model"]
+    return _weights(source, saved)
 
 
-def pt_writer(saved: Mapping[str, Any]) -> Callable[[IO[bytes]], None]:
-    """Give a function that writes plain data and tensors in torch's format."""
+def _weights(source: Path, found: Any) -> dict[str, Tensor]:
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        raise _damaged(source, ValueError("its weights have no names"))
+    return dict(found)
+
+
+def pt_writer(saved: Mapping[str, Any], record: str = "") -> Callable[[IO[bytes]], None]:
+    """Give a function that writes plain data and tensors in torch's format.
+
+    The file ends with its own SHA-256 sum, in the comment that ends a zip file: the CRCs inside
+    leave out what is between its parts, and torch does not look at them.
+
+    Args:
+        saved: What to write.
+        record: Text that stands in that comment before the sum, unseen by who loads the file.
+    """
 
     def write(file: IO[bytes]) -> None:
         import torch
 
         out = _Out(file)
+        is_state = saved.get("format") == state.FORMAT
         try:
-            torch.save(saved, out)  # type: ignore[arg-type]  # it needs no more than these two
+            _weigh(saved, math.inf)
+        except ValueError as error:
+            message = f"The state cannot be saved: {error}."
+            raise StateError(message, fix="keep less in it, or in tensors") from None
+        try:
+            torch.save({**saved, "made": _made()} if is_state else saved, out)  # type: ignore[arg-type]  # it needs no more than these two
         except RuntimeError:
             if out.error is not None:
                 raise out.error from None
             raise
+        out.sum.update(record.encode())
+        comment = record.encode() + out.sum.hexdigest().encode()
+        file.seek(-2, os.SEEK_END)  # before a zip's comment stands its length
+        file.write(struct.pack("<H", len(comment)) + comment)
 
     return write
 
 
+def pt_record(path: str | os.PathLike[str]) -> str:
+    """Read the text that `pt_writer` was given for the end of the file."""
+    with zipfile.ZipFile(path) as archive:
+        return archive.comment[:-64].decode()
+
+
 class _Out:
-    """A file that remembers why a write failed: torch says "unexpected pos 704 vs 598" instead."""
+    """A file that adds up its own sum, and remembers why a write failed.
+
+    Of that, torch says "unexpected pos 704 vs 598" instead.
+    """
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
+        self.sum = hashlib.sha256()
         self.error: OSError | None = None
 
     def write(self, data: bytes) -> int:
+        self.sum.update(data)
         try:
             return self._file.write(data)
         except OSError as error:
@@ -132,63 +225,197 @@ class _Out:
         self._file.flush()
 
 
+def safetensors_writer(
+    weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None, *, summed: bool = True
+) -> Callable[[files.Out], None]:
+    """Give a function that writes weights from where they are in memory, without another copy.
+
+    Args:
+        weights: Tensors by name.
+        metadata: What else the file says of itself.
+        summed: Whether that includes the SHA-256 sums of header and data, which is one more reading
+            of them: they stand before the data. Not needed where a manifest has the file's sum.
+    """
+
+    def write(out: files.Out) -> None:
+        # Larger elements first, so that each tensor begins at a multiple of its element's size.
+        order = sorted(weights.items(), key=lambda item: -item[1].element_size())
+        own = {**(metadata or {}), "format": "pt"}
+        if summed:
+            total = hashlib.sha256()
+            for _, value in order:
+                total.update(_memory(value))
+            own[_SUM] = total.hexdigest()
+        header: dict[str, Any] = {"__metadata__": own}
+        end = 0
+        for name, value in order:
+            begin, end = end, end + value.nbytes
+            offsets = {"shape": list(value.shape), "data_offsets": [begin, end]}
+            header[name] = {"dtype": _kind(name, value), **offsets}
+        if summed:
+            own[_HEADER_SUM] = files.sum_of(header)
+        text = json.dumps(header).encode()
+        text += b" " * (-len(text) % 8)
+        out.write(struct.pack("<Q", len(text)) + text)
+        for _, value in order:
+            out.write(_memory(value))
+
+    return write
+
+
 def safetensors_bytes(
     weights: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> bytes:
     """Serialize weights; the SHA-256 sum of the data stands in the metadata, with what is given."""
-    import safetensors.torch
+    whole = io.BytesIO()
+    safetensors_writer(weights, metadata)(whole)
+    return whole.getvalue()
 
-    tensors = {name: _own(value) for name, value in weights.items()}
-    whole = safetensors.torch.save(tensors)
-    (length,) = struct.unpack("<Q", whole[:8])
-    header, data = json.loads(whole[8 : 8 + length]), whole[8 + length :]
-    own = {"format": "pt", _SUM: hashlib.sha256(data).hexdigest()}
-    header["__metadata__"] = {**(metadata or {}), **own}
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text + data
+
+def _kind(name: str, value: Tensor) -> str:
+    kind = _KINDS.get(str(value.dtype).removeprefix("torch."))
+    if kind is None or str(value.layout) != "torch.strided":
+        message = f"{name} is a {value.layout} tensor of {value.dtype}; safetensors holds none."
+        raise StateError(message, fix="convert it, or save in torch's format, as .pt")
+    return kind
+
+
+def _memory(value: Tensor) -> memoryview:
+    """Give a tensor's bytes, as they are in memory; those of one that is not dense are copied."""
+    import torch
+
+    dense = value.detach().cpu().contiguous()
+    return dense.reshape(-1).view(torch.uint8).numpy().data
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return _from_safetensors(path.read_bytes())
-    except ValueError as error:
-        raise _damaged(path, error) from None
+    with files.open_plain(path) as file:
+        try:
+            _header_length(file.read(8), os.fstat(file.fileno()).st_size)
+            file.seek(0)
+            return _from_safetensors(file.read())
+        except ValueError as error:
+            raise _damaged(path, error) from None
 
 
-def _from_safetensors(whole: bytes) -> dict[str, Tensor]:
-    """Read tensors by name; raises ValueError if they are damaged."""
+def _header_length(head: bytes, size: int) -> int:
+    """Read how long the header of safetensors is, and refuse what cannot be, before it is read."""
+    length = int.from_bytes(head, "little")
+    if len(head) < 8 or length > min(size - 8, _LONGEST_HEADER):
+        raise ValueError(f"its header is said to have {length} of {size} bytes")
+    return length
+
+
+def _from_safetensors(whole: bytes, *, summed: bool = False) -> dict[str, Tensor]:
+    """Read tensors by name.
+
+    Args:
+        whole: The file.
+        summed: Whether a sum of all of it was compared already.
+
+    Raises:
+        ValueError: If they are damaged.
+    """
     import safetensors.torch
     from safetensors import SafetensorError
 
+    length = _header_length(whole[:8], len(whole))
     try:
-        tensors = safetensors.torch.load(whole)
-        (length,) = struct.unpack("<Q", whole[:8])
-        expected = json.loads(whole[8 : 8 + length]).get("__metadata__", {}).get(_SUM)
-    except (SafetensorError, struct.error, KeyError) as error:
+        header = files.read_json(whole[8 : 8 + length])
+        own = header.get("__metadata__") or {}
+        tensors: dict[str, Tensor] = safetensors.torch.load(whole)
+    except (SafetensorError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError(str(error)) from None
-    if expected and hashlib.sha256(whole[8 + length :]).hexdigest() != expected:
-        raise ValueError("its SHA-256 sum differs from the one in its metadata")
+    if not summed and (_SUM in own or _HEADER_SUM in own):  # else somebody else wrote it
+        of_header, of_data = own.pop(_HEADER_SUM, None), own.get(_SUM)
+        data = hashlib.sha256(whole[8 + length :]).hexdigest()
+        if of_header != files.sum_of(header) or of_data != data:
+            said = f"{data:.16}, and its metadata say {of_data!s:.16}"
+            raise ValueError(f"the SHA-256 sum of its data is {said}, or its header has changed")
     return tensors
 
 
 def read_pt(path: Path) -> dict[str, Any]:
+    """Read plain data and tensors from a file in torch's format, checked whole.
+
+    Raises:
+        StateError: If it is damaged, or holds anything else.
+    """
     import torch
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            broken = archive.testzip()  # torch itself does not look at the CRCs
-        if broken:
-            raise ValueError(f"the CRC of {broken} is wrong")
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        message = f"{path} holds more than plain data and tensors, and was not loaded."
-        raise StateError(message, fix="use only files that hookloop wrote") from error
-    except Exception as error:  # readers of damaged archives raise almost anything
-        raise _damaged(path, error) from None
+    with files.open_plain(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            _check_zip(file, size)
+            saved = torch.load(path, map_location="cpu", weights_only=True)
+            _weigh(saved, max(size, 2**24))
+        except pickle.UnpicklingError as error:
+            message = f"{path} holds more than plain data and tensors, and was not loaded."
+            raise StateError(message, fix="use only files that hookloop wrote") from error
+        except Exception as error:  # readers of damaged archives raise almost anything
+            raise _damaged(path, error) from None
     if not isinstance(saved, dict):
         raise StateError(f"{path} holds a {type(saved).__name__}.", fix="use a file of hookloop's")
     return saved
+
+
+def _check_zip(file: IO[bytes], size: int) -> None:
+    """Refuse an archive that is damaged or larger than it seems, before torch reads it."""
+    with zipfile.ZipFile(file) as archive:
+        parts = archive.infolist()
+        if any(part.compress_type != zipfile.ZIP_STORED for part in parts):
+            raise ValueError("it is compressed, as nothing of torch's is")
+        pickled = [part.file_size for part in parts if part.filename.endswith(".pkl")]
+        if sum(part.file_size for part in parts) > size or sum(pickled) > LONGEST_PICKLE:
+            raise ValueError("its parts are said to be larger than it is, or than any state")
+        _check_sum(file, archive)
+
+
+def _check_sum(file: IO[bytes], archive: zipfile.ZipFile) -> None:
+    """Raise ValueError if a zip file has changed: by its own sum, or by the CRCs if it has none."""
+    comment = archive.comment
+    left = file.seek(-2 - len(comment), os.SEEK_END)
+    if file.read(2) != struct.pack("<H", len(comment)):
+        raise ValueError("its end is not where it says")
+    if not comment and (broken := archive.testzip()):  # torch itself does not look at them
+        raise ValueError(f"the CRC of {broken} is wrong")
+    total = hashlib.sha256()
+    file.seek(0)
+    while comment and left and (piece := file.read(min(left, 2**20))):
+        total.update(piece)
+        left -= len(piece)
+    total.update(b"\0\0" + comment[:-64])
+    if comment and total.hexdigest().encode() != comment[-64:]:
+        said = f"{total.hexdigest():.16}, and its last bytes say {comment[-64:]!r:.18}"
+        raise ValueError(f"its SHA-256 sum is {said}")
+
+
+def _weigh(value: Any, largest: float, depth: int = 0, known: dict[int, int] | None = None) -> int:
+    """Estimate the bytes of a state beside its tensors, and refuse one without end or bound.
+
+    Pickle can refer to one list many times, so that a short file holds what no loop gets through.
+
+    Args:
+        value: The state, or a part of it.
+        largest: Bytes that a tensor may have: one can be said to be larger than its file.
+        depth: How deep the part lies.
+        known: The weight of what was seen already, by id.
+    """
+    known = {} if known is None else known
+    if hasattr(value, "detach"):
+        if value.numel() * value.element_size() > largest:
+            raise ValueError("a tensor is said to be larger than the file")
+        return 200
+    if not isinstance(value, Mapping | list | tuple):
+        return 16 + 4 * len(value) if isinstance(value, str | bytes) else 16
+    if depth > _DEEPEST:
+        raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
+    if id(value) not in known:
+        parts = chain(value.keys(), value.values()) if isinstance(value, Mapping) else value
+        known[id(value)] = 16 + sum(_weigh(part, largest, depth + 1, known) for part in parts)
+    if not depth and known[id(value)] > LONGEST_PICKLE:
+        raise ValueError(f"it holds more than {LONGEST_PICKLE:,} bytes beside its tensors")
+    return known[id(value)]
 
 
 def _damaged(path: Path, error: Exception) -> StateError:
@@ -198,19 +425,26 @@ def _damaged(path: Path, error: Exception) -> StateError:
 # -- state folders ---------------------------------------------------------------
 
 
-def _folder_contents(saved: Mapping[str, Any]) -> dict[str, bytes]:
+def _folder_contents(saved: Mapping[str, Any]) -> dict[str, bytes | Callable[[files.Out], None]]:
     tensors: dict[str, Tensor] = {}
-    text = _text(saved, tensors)
-    return {"state.json": text.encode(), "tensors.safetensors": safetensors_bytes(tensors)}
+    text = _text(saved, tensors).encode()
+    if len(text) > LONGEST_JSON:
+        message = f"The state has {len(text):,} bytes beside its tensors, of {LONGEST_JSON:,}."
+        raise StateError(message, fix="keep less in it, or in tensors")
+    write = safetensors_writer(tensors, summed=False)
+    return {"state.json": text, "tensors.safetensors": write}
 
 
 def _read_folder(path: Path) -> dict[str, Any]:
-    import safetensors.torch
-
     contents = files.read_folder(path)
     try:
-        tensors = safetensors.torch.load(contents["tensors.safetensors"])
-        decoded: dict[str, Any] = _decode(json.loads(contents["state.json"]), tensors)
+        text = contents["state.json"]
+        if len(text) > LONGEST_JSON:
+            raise ValueError(f"state.json has {len(text):,} bytes")
+        tensors = _from_safetensors(contents["tensors.safetensors"], summed=True)
+        decoded: dict[str, Any] = _decode(files.read_json(text), tensors)
+        if not isinstance(decoded, dict):
+            raise ValueError(f"state.json holds a {type(decoded).__name__}")
     except Exception as error:  # the manifest fits, so this is no damage but another format
         raise _damaged(path, error) from None
     return decoded
@@ -244,8 +478,8 @@ def from_json(saved: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         tensors = _from_safetensors(base64.b64decode(saved["tensors"], validate=True))
-        decoded: dict[str, Any] = _decode(json.loads(saved["plain"]), tensors)
-    except (ValueError, KeyError, TypeError) as error:
+        decoded: dict[str, Any] = _decode(files.read_json(saved["plain"]), tensors)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"A state in JSON is damaged or of another format: {error}."
         raise StateError(message, fix="use an older checkpoint") from None
     return decoded
@@ -295,8 +529,3 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return tuple(_decode(item, tensors) for item in inner)
         return {one: _decode(item, tensors) for one, item in inner}
     return {key: _decode(item, tensors) for key, item in value.items()}
-
-
-def _own(value: Tensor) -> Tensor:
-    """Give a tensor memory of its own, as safetensors wants it: no views, nothing shared."""
-    return value.detach().cpu().contiguous().clone()

@@ -25,6 +25,7 @@ TOLD = {
     "check": "test a callback that is installed, or the folder of a plugin, with the kit",
     "demo": "train on handwritten digits, with callbacks chosen by name",
     "new": "write a package with a callback of your own to start from",
+    "resume-info": "show what saved states hold, which are intact, and where a run would go on",
     "doctor": "look for what is broken, clashes, or changes a run from outside",
 }
 
@@ -36,8 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: Arguments after the program's name; those of the process unless given.
 
     Returns:
-        The exit status: 0, 1 if ``list --check`` or ``check`` found something, 2 for an error of
-        the user's, 130 after an interrupt, 141 if nobody reads what is printed.
+        The exit status: 0, 1 if ``list --check``, ``check`` or ``resume-info`` found something
+        wrong, 2 for an error of the user's, 130 after an interrupt, 141 if nobody reads what is
+        printed.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
@@ -88,6 +90,10 @@ def _parser(words: Sequence[str]) -> argparse.ArgumentParser:
         from hookloop import doctor
 
         doctor.add_options(made["doctor"])
+    if "resume-info" in words:
+        from hookloop import resume_info
+
+        resume_info.add_options(made["resume-info"])
     if "check" in words:
         from hookloop.testing import command
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, islice
 from typing import Any
@@ -33,8 +33,8 @@ from hookloop.structures import (
     leaves,
     map_structure,
     size_of,
-    to_device,
 )
+from hookloop.transfer import Transfer
 
 DEFAULT_BATCH_SIZE = 32
 _PAIRS = (list, tuple)
@@ -120,23 +120,25 @@ class ArraySource(Source):
         self.batch_size = batch_size
         self.steps = -(-self.samples // batch_size)
         self._shuffle = shuffle
-        self._device = device
+        self._transfer = Transfer(device)
 
     def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
-        size, order = self.batch_size, None
+        size, samples, order = self.batch_size, self.samples, None
+        home, transfer, pick = next(leaves(self._data)).device, self._transfer, self._transfer.pick
         if self._shuffle:
-            order = epoch_order(self.samples, seed, epoch).to(next(leaves(self._data)).device)
+            order = epoch_order(samples, seed, epoch).to(home)
         x, y = self._data
         simple = isinstance(x, Tensor) and isinstance(y, Tensor)
-        for start in range(skip * size, self.samples, size):
-            rows = slice(start, start + size) if order is None else order[start : start + size]
-            batch = (x[rows], y[rows]) if simple else _rows(self._data, rows)
-            inputs, targets = to_device(batch, self._device)
-            yield inputs, targets, min(size, self.samples - start)
+        for start in range(skip * size, samples, size):
+            end = min(start + size, samples)
+            rows = torch.arange(start, end, device=home) if order is None else order[start:end]
+            batch = (pick(x, rows), pick(y, rows)) if simple else _picked(self._data, rows, pick)
+            inputs, targets = transfer(batch)
+            yield inputs, targets, end - start
 
 
-def _rows(data: Any, rows: Any) -> Any:
-    return map_structure(data, lambda leaf: leaf[rows])
+def _picked(data: Any, rows: Tensor, pick: Callable[[Tensor, Tensor], Tensor]) -> Any:
+    return map_structure(data, lambda leaf: pick(leaf, rows))
 
 
 class IterableSource(Source):
@@ -152,7 +154,7 @@ class IterableSource(Source):
         self, iterable: Iterable[Any], device: torch.device, *, paired: bool = True
     ) -> None:
         self._iterable = iterable
-        self._device = device
+        self._transfer, self._on_cpu = Transfer(device), device.type == "cpu"
         self._unpack = _pair if paired else _inputs
         self.once = hasattr(iterable, "__next__") and iter(iterable) is iterable
         self._drawn = 0
@@ -172,14 +174,14 @@ class IterableSource(Source):
             return None
 
     def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
-        device, unpack, here = self._device, self._unpack, self._device.type == "cpu"
+        transfer, unpack, here = self._transfer, self._unpack, self._on_cpu
         with own_iterator(self._iterable):
             for item in self.items(epoch, seed, skip, resume or {}):
                 inputs, targets = unpack(item)
                 if here and type(inputs) is type(targets) is Tensor and inputs.ndim:
                     yield inputs, targets, inputs.size(0)  # the usual case, at the least cost
                 else:
-                    inputs, targets = to_device((inputs, targets), device)
+                    inputs, targets = transfer((inputs, targets))
                     yield inputs, targets, size_of(inputs)
 
     def items(self, epoch: int, seed: int, skip: int, resume: Mapping[str, Any]) -> Iterator[Any]:

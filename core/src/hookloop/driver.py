@@ -7,8 +7,9 @@ from contextlib import suppress
 from typing import Any
 
 from hookloop import state
+from hookloop.arguments import under_way
 from hookloop.capabilities import HOSTS
-from hookloop.errors import CapabilityError, listed
+from hookloop.errors import CapabilityError, HookloopError, listed
 from hookloop.logs import Logs
 from hookloop.loop import Loop
 
@@ -26,6 +27,7 @@ class Driver:
 
     Raises:
         CapabilityError: If a callback needs what the host does not offer.
+        HookloopError: If another run that is under way has one of the callbacks.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -49,7 +51,11 @@ class Driver:
 
     def _bind(self) -> None:
         loop = self.loop
+        taken = [one for other in under_way for one in other.callbacks.values()]
         for name, callback in loop.callbacks.items():
+            if any(callback is one for one in taken):
+                message = f"{name} is in use by another run, which has not ended."
+                raise HookloopError(message, fix="make another instance of it for this run")
             lacking = [need for need in getattr(callback, "needs", ()) if not loop.supports(need)]
             if lacking:
                 able = [host for host, offered in HOSTS.items() if offered.issuperset(lacking)]

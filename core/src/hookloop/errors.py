@@ -9,9 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 
+from hookloop.masking import masked
+
 
 class HookloopError(Exception):
-    """Base of all errors of hookloop.
+    """Base of all errors of hookloop. What looks like a password or a token is left out of them.
 
     Args:
         message: What was asked and what was found, as one or two sentences.
@@ -19,7 +21,7 @@ class HookloopError(Exception):
     """
 
     def __init__(self, message: str, *, fix: str | None = None) -> None:
-        super().__init__(message if fix is None else f"{message}\nfix: {fix}")
+        super().__init__(masked(message if fix is None else f"{message}\nfix: {fix}"))
         self.fix = fix
 
 
@@ -87,7 +89,7 @@ def warn(text: str, category: type[Warning] = UserWarning) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and _is_ours(frame.f_globals.get("__name__", "")):
         frame, level = frame.f_back, level + 1
-    warnings.warn(text, category, stacklevel=level)
+    warnings.warn(masked(text), category, stacklevel=level)
 
 
 def _is_ours(module: str) -> bool:

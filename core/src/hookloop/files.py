@@ -8,11 +8,14 @@ that records them, fails, or stops.
 from __future__ import annotations
 
 import errno
+import glob
 import hashlib
 import json
 import os
 import re
 import shutil
+import stat
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -21,11 +24,19 @@ from pathlib import Path
 from typing import IO, Any, Protocol
 from weakref import WeakKeyDictionary
 
-from hookloop.errors import FileError, StateError
+from hookloop.errors import FileError, StateError, warn
 
 MANIFEST = "manifest.json"
+#: Seconds after which it is said that a file is still being written.
+PATIENCE = 10.0
+#: Bytes that a manifest may have: one of ours has some 400.
+_LONGEST_MANIFEST = 2**20
 Content = bytes | Callable[[IO[bytes]], object]
 
+#: What a disk answers that has no room, or no more for this user, or for this process.
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+_FIELD = re.compile(r"\{[^{}]*\}")
 _TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<pid>\d+)-[0-9a-f]{8}\.tmp")
 _claims: WeakKeyDictionary[Any, dict[Path, str]] = WeakKeyDictionary()
 
@@ -72,46 +83,64 @@ disk = Disk()
 # -- replacing ---------------------------------------------------------------
 
 
-def atomic_write(path: str | os.PathLike[str], content: Content) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder with its parents durably, or what is written in it may be lost with it."""
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
+    disk.make(folder)
+    for one in missing:
+        disk.sync_folder(one.parent)
+
+
+def atomic_write(
+    path: str | os.PathLike[str], content: Content, *, needed: int | None = None
+) -> None:
     """Replace a file, or make it with its folders; at every instant the old or new one is whole.
 
     Args:
         path: The file.
         content: Its bytes, or a function that writes them into a binary file.
+        needed: About how many bytes that are, for the error if there is no room.
 
     Raises:
         FileError: If it cannot be written; the old file is there as it was.
     """
     target = Path(path)
-    with _replacing(target) as temporary:
-        disk.make(target.parent)
+    with _replacing(target, len(content) if isinstance(content, bytes) else needed) as temporary:
+        make_folder(target.parent)
         _write(temporary, content)
         disk.replace(temporary, target)
         disk.sync_folder(target.parent)  # the folder too, or the rename itself may be lost
 
 
 def replace_folder(
-    path: str | os.PathLike[str], contents: Mapping[str, bytes | Callable[[Out], object]]
+    path: str | os.PathLike[str],
+    contents: Mapping[str, bytes | Callable[[Out], object]],
+    *,
+    needed: int | None = None,
+    about: Mapping[str, Any] | None = None,
 ) -> None:
     """Make a folder of files with a manifest of their sizes and SHA-256 sums, renamed into place.
 
     Args:
         path: The folder. One that `replace_folder` made before is replaced.
         contents: For each file name, its bytes, or a function that writes them in order.
+        needed: About how many bytes that are, for the error if there is no room.
+        about: What else the manifest says: plain data for people who look at it.
 
     Raises:
         FileError: If it cannot be written; nothing is there under the name then, or the old one.
     """
     target = Path(path)
     _refuse_foreign(target)
-    with _replacing(target) as temporary:
+    with _replacing(target, needed) as temporary:
+        make_folder(target.parent)
         disk.make(temporary)
-        _fill(temporary, contents)
+        _fill(temporary, contents, about or {})
         _swap(temporary, target)
 
 
 @contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
+def _replacing(target: Path, needed: int | None) -> Iterator[Path]:
     """Give a temporary name beside the target; after a failure nothing is left under it."""
     temporary = _temporary(target)
     try:
@@ -122,11 +151,15 @@ def _replacing(target: Path) -> Iterator[Path]:
         else:
             _try_delete(temporary)
         if isinstance(error, OSError) and not isinstance(error, FileError):
-            raise file_error(target, error) from error
+            raise file_error(target, error, needed) from error
         raise
 
 
-def _fill(folder: Path, contents: Mapping[str, bytes | Callable[[Out], object]]) -> None:
+def _fill(
+    folder: Path,
+    contents: Mapping[str, bytes | Callable[[Out], object]],
+    about: Mapping[str, Any],
+) -> None:
     sums = {}
     for name, content in contents.items():
         with disk.open(folder / name) as file:
@@ -134,7 +167,8 @@ def _fill(folder: Path, contents: Mapping[str, bytes | Callable[[Out], object]])
             out.write(content) if isinstance(content, bytes) else content(out)
             disk.sync(file)
         sums[name] = {"size": out.size, "sha256": out.sum.hexdigest()}
-    manifest = {"version": 1, "files": sums}
+    manifest: dict[str, Any] = {"version": 1, **about, "files": sums}
+    manifest["sha256"] = sum_of(manifest)
     _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     disk.sync_folder(folder)
 
@@ -161,7 +195,8 @@ def _swap(temporary: Path, target: Path) -> None:
     """
     aside = _aside(target)
     if target.exists():
-        if aside.exists():
+        if aside.exists():  # a process died before it deleted that, maybe before it did this:
+            disk.sync_folder(target.parent)
             delete_folder(aside)
         disk.replace(target, aside)
     try:
@@ -207,26 +242,102 @@ def read_folder(path: str | os.PathLike[str]) -> dict[str, bytes]:
     contents = {}
     for name, entry in _manifest(folder).items():
         file = folder / name
-        if Path(name).name != name or file.is_symlink() or not file.is_file():
-            raise StateError(f"{file} is missing, or is no plain file.", fix="use an older one")
-        data = file.read_bytes()
-        if len(data) != entry["size"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
-            message = f"{file} is damaged: its size or SHA-256 sum is not that of the manifest."
-            raise StateError(message, fix="use an older one")
+        if Path(name).name != name:
+            raise StateError(f"{file} is no file of this folder.", fix="use an older one")
+        with open_plain(file, follow=False) as opened:
+            # The size first, or a file that claims to be larger than it is would be made room for.
+            found: dict[str, Any] = {"size": os.fstat(opened.fileno()).st_size}
+            data = opened.read() if found["size"] == entry["size"] else b""
+        found["sha256"] = hashlib.sha256(data).hexdigest()
+        for what, value in found.items():
+            if value != entry[what]:
+                said = f"its {what} is {value!s:.16}, and its manifest says {entry[what]!s:.16}"
+                raise StateError(f"{file} is damaged: {said}.", fix="use an older one")
         contents[name] = data
     return contents
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """Read what the manifest of a folder says: of its files, and of how it was made.
+
+    Raises:
+        StateError: If it cannot be read.
+    """
     try:
-        manifest = json.loads((folder / MANIFEST).read_bytes())
-        entries = {str(name): dict(entry) for name, entry in manifest["files"].items()}
-        if manifest["version"] != 1 or any({"size", "sha256"} - set(e) for e in entries.values()):
-            raise KeyError("version")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        message = f"{folder} is no saved state: its {MANIFEST} cannot be read ({error})."
-        raise StateError(message, fix="name the folder of an intact state") from None
+        with open_plain(folder / MANIFEST, follow=False) as file:
+            if os.fstat(file.fileno()).st_size > _LONGEST_MANIFEST:
+                raise ValueError("it is too long")
+            manifest: dict[str, Any] = read_json(file.read())
+        if manifest["version"] != 1:
+            raise ValueError(f"it is of version {manifest['version']!r}; this hookloop reads 1")
+        said = manifest.pop("sha256", None)
+        if said != sum_of(manifest) and (said or set(manifest) != {"version", "files"}):  # as 0.1.0
+            raise ValueError("it is damaged: its sha256 is not what it says")
+        entries = manifest["files"] = {name: dict(of) for name, of in manifest["files"].items()}
+        if any({"size", "sha256"} - set(entry) for entry in entries.values()):
+            raise KeyError("size")
+    except StateError as error:
+        raise _no_state(folder, str(error).partition("\nfix: ")[0]) from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _no_state(folder, f"it cannot be read ({error})") from None
+    return manifest
+
+
+def sum_of(data: Any) -> str:
+    """Give the SHA-256 sum of plain data, however they are written."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def _no_state(folder: Path, why: str) -> StateError:
+    message = f"{folder} is no saved state: {MANIFEST}: {why.removesuffix('.')}."
+    return StateError(message, fix="name the folder of an intact state")
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    entries: dict[str, Any] = read_manifest(folder)["files"]
     return entries
+
+
+def open_plain(path: str | os.PathLike[str], *, follow: bool = True) -> IO[bytes]:
+    """Open a file to read it, unless it is something else: a FIFO, say, would wait for ever.
+
+    Args:
+        path: The file.
+        follow: Whether it may be a symbolic link: where a user named it, and not inside of a
+            folder that may be anybody's.
+
+    Raises:
+        StateError: If it is no plain file, or cannot be opened.
+    """
+    extra = getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
+    why = "it is no plain file"
+    try:
+        file = open(  # noqa: SIM115  # for the caller to close
+            path, "rb", opener=lambda name, flags: os.open(name, flags | extra)
+        )
+        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            return file
+        file.close()
+    except (OSError, ValueError) as error:  # a name with NUL in it is the second
+        why = getattr(error, "strerror", None) or str(error)
+    raise StateError(f"{os.fspath(path)} cannot be read: {why}.", fix="use an older one")
+
+
+def read_json(data: bytes | str) -> Any:
+    """Read JSON in which no key stands twice in one object: readers differ in which one counts.
+
+    Raises:
+        ValueError: If it is none.
+        RecursionError: If it is nested deeper than anything of ours.
+    """
+    return json.loads(data, object_pairs_hook=_distinct)
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice in it")
+    return found
 
 
 def _write(path: Path, content: Content) -> None:
@@ -244,11 +355,22 @@ def _temporary(target: Path) -> Path:
     return target.parent / f".{target.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp"
 
 
-def file_error(path: str | os.PathLike[str], error: OSError) -> FileError:
-    """Say what failed at which path, and what may help."""
-    room = f"; {_free(Path(path)):,} bytes are free there" if error.errno == errno.ENOSPC else ""
+def file_error(
+    path: str | os.PathLike[str], error: OSError, needed: int | None = None
+) -> FileError:
+    """Say what failed at which path, and what may help.
+
+    Args:
+        path: What was to be written.
+        error: What the system said.
+        needed: About how many bytes it would have had, where that is known.
+    """
+    room = ""
+    if error.errno in NO_ROOM:
+        room = f"; {free(path):,} bytes are free there"
+        room += f", and about {needed:,} are needed" if needed else ""
     fixes = {
-        errno.ENOSPC: "make room on that disk, or choose another folder",
+        **dict.fromkeys(NO_ROOM, "make room on that disk, or choose another folder"),
         errno.EACCES: "choose a folder that you may write to",
         errno.EROFS: "choose a folder that you may write to",
         errno.ENOTDIR: "choose a folder: a part of the path is a file",
@@ -261,10 +383,12 @@ def file_error(path: str | os.PathLike[str], error: OSError) -> FileError:
     )
 
 
-def _free(path: Path) -> int:
-    while not path.exists() and path != path.parent:
-        path = path.parent
-    return shutil.disk_usage(path).free
+def free(path: str | os.PathLike[str]) -> int:
+    """Tell how many bytes are free where a file is to be; its folders need not be there yet."""
+    place = Path(path)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free
 
 
 # -- deleting ---------------------------------------------------------------
@@ -339,6 +463,8 @@ def _try_delete(path: Path) -> None:
 def prepare(path: str | os.PathLike[str], loop: Any, who: str) -> None:
     """Make the folders of a file and try that one can write there, before training starts.
 
+    What dead processes left of that file, or of files of that template, is deleted.
+
     Args:
         path: The file, or the template of its names.
         loop: The run; one path belongs to one callback of a run.
@@ -352,22 +478,31 @@ def prepare(path: str | os.PathLike[str], loop: Any, who: str) -> None:
     if owners.setdefault(target, who) != who:
         message = f"{who} and {owners[target]} both write {os.fspath(path)}."
         raise FileError(message, fix="give each a path of its own")
-    if target.is_dir() and (target.suffix or not (target / MANIFEST).is_file()):
-        raise file_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     folder = target.parent
     while "{" in str(folder):  # fields of a template: their folders are made when they are known
         folder = folder.parent
     trial = _temporary(folder / "trial")
     try:
-        disk.make(folder)
+        if target.is_dir() and (target.suffix or not (target / MANIFEST).is_file()):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        make_folder(folder)
         disk.open(trial).close()
         disk.delete(trial)
     except OSError as error:
         raise file_error(path, error) from error
+    sweep(folder, "trial")
+    places, name = os.path.split(_FIELD.sub("*", glob.escape(str(target))))
+    for place in glob.glob(places):
+        sweep(place, name)
+        sweep(place, f".{name}.previous")
 
 
 class Lock:
     """Keeps a folder for one run; the lock is the kernel's, so it dies with its process.
+
+    A file beside it says who has the folder. On a file system without locks that file is all there
+    is: another process of this machine is still refused, and one of another machine takes the
+    folder over, which ``check`` finds out.
 
     Args:
         folder: The folder; ``acquire`` makes it if it is not there.
@@ -383,22 +518,58 @@ class Lock:
         self.folder = Path(folder)
         self._lock = FileLock(self.folder / ".lock")
         self._holder = self.folder / ".lock-holder"
+        self._lease = ""
 
     def acquire(self) -> None:
-        from filelock import Timeout
-
-        try:
-            disk.make(self.folder)
-            self._lock.acquire(timeout=0)
-        except Timeout:
-            who = self._holder.read_text() if self._holder.exists() else "another process"
-            message = f"{self.folder} is in use by {who}."
-            raise FileError(message, fix="wait for it to end, or choose another folder") from None
-        except OSError as error:
-            raise file_error(self.folder, error) from error
         import socket
 
-        atomic_write(self._holder, f"process {os.getpid()} on {socket.gethostname()}".encode())
+        from filelock import Timeout
+
+        now = time.strftime("%Y-%m-%d %H:%M:%S %z")
+        me = f"process {os.getpid()} on {socket.gethostname()}, since {now}"
+        try:
+            make_folder(self.folder)
+            # Not at once: who has just locked it may not have written yet who that is.
+            self._lock.acquire(timeout=0.3, poll_interval=0.05)
+        except Timeout:
+            raise self._in_use() from None
+        except (OSError, NotImplementedError) as error:
+            if isinstance(error, OSError) and error.errno not in _NO_LOCKS:
+                raise file_error(self.folder, error) from error
+            self._lend(me, socket.gethostname(), error)
+        self.sweep(self._holder.name)
+        atomic_write(self._holder, me.encode())
+
+    def sweep(self, name: str) -> None:
+        """Delete temporary files of that name: as this is the only run here, all are left over."""
+        sweep(self.folder, name, locked=self._lock.is_locked)
+
+    def _lend(self, me: str, host: str, error: Exception) -> None:
+        """Go without a lock, unless the folder is plainly in use."""
+        said = re.match(rf"process (\d+) on {re.escape(host)},", self._who())
+        if said and int(said[1]) != os.getpid() and _is_alive(int(said[1])):
+            raise self._in_use()
+        self._lease = me
+        warn(
+            f"{self.folder} is on a file system without locks ({error}): nothing keeps a run on "
+            "another machine from taking it over.\nfix: see that one run at a time uses it, or "
+            "choose a folder on a local disk",
+            RuntimeWarning,
+        )
+
+    def check(self) -> None:
+        """Refuse to go on where another process has taken the folder over, for want of locks."""
+        if self._lease and self._who() != self._lease:
+            raise self._in_use()
+
+    def _who(self) -> str:
+        with suppress(OSError):
+            return self._holder.read_text(errors="replace")
+        return "another process"
+
+    def _in_use(self) -> FileError:
+        fix = "wait for it to end, or choose another folder"
+        return FileError(f"{self.folder} is in use by {self._who()}.", fix=fix)
 
     def release(self, *, delete: bool = False) -> None:
         """Let go of the folder; does nothing if it is not held.
@@ -406,7 +577,8 @@ class Lock:
         Args:
             delete: Whether to delete the lock's own files, and the folder if nothing else is in it.
         """
-        if not self._lock.is_locked:
+        leased, self._lease = self._lease, ""
+        if not self._lock.is_locked and (not leased or self._who() != leased):
             return
         _try_delete(self._holder)
         if delete:  # while it is held: afterwards it may be somebody else's
@@ -426,6 +598,28 @@ def background(job: Callable[[], Any]) -> Future[Any]:
         Its future: ``result()`` waits for it, and raises what it raised.
     """
     return _writer().submit(job)
+
+
+def finish(job: Future[Any], say: Callable[[str], Any], what: str) -> Any:
+    """Wait for a job of the writer; if that takes long it is said, once.
+
+    There is no bound: a checkpoint that was asked for is not dropped. Two Ctrl+C end the run.
+
+    Args:
+        job: What `background` gave.
+        say: Shows a line to the user.
+        what: What is being written.
+
+    Returns:
+        What the job returned; what it raised is raised.
+    """
+    try:
+        return job.result(PATIENCE)
+    except TimeoutError:
+        if job.done():  # it is the job's own: disks have such errors too
+            raise
+    say(f"{what} is still being written after {PATIENCE:g} s, and waited for.")
+    return job.result()
 
 
 @cache

@@ -19,6 +19,7 @@ from hookloop.evaluation import evaluate
 from hookloop.logs import Logs
 from hookloop.loop import Loop
 from hookloop.objectives import Objective, check_loss
+from hookloop.soundness import alike, need
 from hookloop.structures import map_structure
 
 if TYPE_CHECKING:
@@ -49,11 +50,10 @@ class TrainerLoop(Loop):
     def extra_state(self) -> dict[str, Any]:
         return self.fitting.state() if self.fitting is not None else {}
 
-    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        if self.fitting is not None and isinstance(saved.get("loop"), Mapping):
+    def check_extra_state(self, saved: Mapping[str, Any]) -> None:
+        if self.fitting is not None:
             self.fitting.check_position(saved["loop"])
-            self.fitting.check_metrics(saved.get("metrics", {}))
-        super().load_state_dict(saved)
+            self.fitting.check_metrics(saved["metrics"])
 
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
         if self.fitting is not None:
@@ -256,9 +256,12 @@ class Fitting:
         """Refuse to go on inside an epoch of other data.
 
         Raises:
-            StateError: If the epoch had another number of batches or samples.
+            StateError: If the epoch had another number of batches or samples, or if it is no
+                position of a trainer.
         """
+        need(type(saved.get("seed")) is int, "it has no seed, as that of a Trainer has")
         then = (saved.get("steps"), saved.get("samples"))
+        need(all(one is None or type(one) is int for one in then), "its length is no number")
         now = (self.steps, self.source.samples)
         if saved.get("batch") and then != now:
             message = (
@@ -330,4 +333,7 @@ def _load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
         part._update_count, part._computed = saved["count"], None
     for kind in {"module", "asked"} & state.keys():
         metric.load_state_dict(state[kind])
-    vars(metric).update(state.get("own", {}))
+    own = state.get("own", {})
+    sound = all(alike(vars(metric).get(name), value) for name, value in own.items())
+    need(sound, f"what {type(metric).__name__} held is of another kind")
+    vars(metric).update(own)

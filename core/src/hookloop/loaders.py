@@ -10,6 +10,8 @@ from weakref import WeakSet
 
 from torch.utils.data import DataLoader
 
+from hookloop.signals import heeded
+
 #: Loaders with persistent workers that are being read: their one iterator is in use.
 _IN_USE: WeakSet[Any] = WeakSet()
 
@@ -40,7 +42,7 @@ def own_iterator(loader: Any) -> Iterator[None]:
 
 @contextmanager
 def workers_ignore_signals(loader: Any) -> Iterator[None]:
-    """Start a loader's workers with SIGTERM and SIGINT blocked, which they inherit.
+    """Start a loader's workers with the signals that a run heeds blocked, which they inherit.
 
     A scheduler signals the whole process group, and a worker that dies of it would end the run in
     the middle of a batch.
@@ -48,7 +50,7 @@ def workers_ignore_signals(loader: Any) -> Iterator[None]:
     if not getattr(loader, "num_workers", 0) or not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, heeded())
     try:
         yield
     finally:

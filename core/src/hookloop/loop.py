@@ -48,6 +48,7 @@ class Loop:
             ``interrupted``.
         asked: Requests of callbacks to stop: why, and whether the run has failed.
         signal: Number of the signal that has asked the run to end, or None.
+        saves_asked: How many signals have asked for a save; None where the run heeds none that do.
         resumed: Whether this run continues an earlier one.
         rate_set: The rate that was set last by a callback, and by which; None before.
         history: The `History` of the run, if the host keeps one.
@@ -107,6 +108,7 @@ class Loop:
         self.asked: list[tuple[str, bool]] = []
         self._checks: list[Callable[[], None]] = []
         self.signal: int | None = None
+        self.saves_asked: int | None = None
         self._flags = [vars(model)] if hasattr(model, "__dict__") else []
 
     # -- what the callbacks see ------------------------------------------------------------
@@ -413,6 +415,7 @@ class Loop:
                 has been changed then.
         """
         state.check(self, saved)
+        self.check_extra_state(saved)
         state.load_counters(self, saved)
         self.pending_state = saved
 
@@ -423,6 +426,9 @@ class Loop:
     def extra_state(self) -> dict[str, Any]:
         """Give what a host adds: ``metrics``, ``scaler``, and more of ``loop`` and ``rng``."""
         return {}
+
+    def check_extra_state(self, saved: Mapping[str, Any]) -> None:
+        """Refuse what `extra_state` gave in another run, before anything is changed."""
 
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
         """Put back what `extra_state` gave."""

@@ -39,11 +39,16 @@ def restore(state: Mapping[str, Any]) -> None:
 
     version, internal, gauss = state["python"]
     random.setstate((version, tuple(internal), gauss))
-    name, keys, position, has_gauss, cached = state["numpy"]
-    numpy.random.set_state((name, keys.numpy().astype("uint32"), position, has_gauss, cached))
+    numpy.random.set_state(numpy_state(state["numpy"]))
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+
+
+def numpy_state(saved: Any) -> tuple[Any, ...]:
+    """Give NumPy's part of what `capture` took as NumPy takes it."""
+    name, keys, position, has_gauss, cached = saved
+    return (name, keys.numpy().astype("uint32"), position, has_gauss, cached)
 
 
 @contextmanager

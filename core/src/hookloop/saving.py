@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hookloop.errors import SettingError, did_you_mean
+from hookloop import files
+from hookloop.errors import HookloopError, SettingError, did_you_mean, warn
 from hookloop.state import unsavable
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from hookloop.loop import Loop
 
 _WORDS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 #: Each unit's singular and plural: what is counted, and how many of it one is.
@@ -24,6 +29,7 @@ _UNITS = {
     **dict.fromkeys(("min", "minute", "minutes"), ("seconds", 60)),
     **dict.fromkeys(("h", "hour", "hours"), ("seconds", 3600)),
 }
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _FIX = "save_freq='epoch', a number of batches, or words: '2 epochs', '500 steps', '10 min'"
 
 
@@ -75,7 +81,7 @@ def _read_words(text: str, who: str) -> tuple[float, str]:
         guess = did_you_mean(word, _UNITS)
         raise SettingError(f"{who}: save_freq={text!r}: no unit.{guess}", fix=_FIX)
     unit, worth = _UNITS[word]
-    if amount <= 0 or (unit != "seconds" and not amount.is_integer()):
+    if not 0 < amount * worth < math.inf or (unit != "seconds" and not amount.is_integer()):
         message = f"{who}: save_freq={text!r} is no positive number of {unit}."
         raise SettingError(message, fix=_FIX)
     return amount * worth, unit
@@ -159,6 +165,73 @@ class Trigger:
         self.step, self.began = int(state["step"]), self.clock() - float(state["elapsed"])
 
 
+def size_of(value: Any) -> int:
+    """Give the bytes of all tensors in a state: nearly what a file of it has."""
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        return sum(map(size_of, value))
+    try:
+        return int(value.numel() * value.element_size())
+    except (AttributeError, RuntimeError, ValueError):  # no tensor, or one without a shape yet
+        return 0
+
+
+def warn_of_little_room(
+    path: str | os.PathLike[str], loop: Loop, saves: int, *, weights_only: bool = False
+) -> None:
+    """Say before training if a disk has no room for what will be saved there.
+
+    How large that is can only be guessed before there is an optimizer's state: as large as Adam's,
+    which has two values for each weight.
+
+    Args:
+        path: Where to.
+        loop: The run.
+        saves: How many of them will be there at once, the one that is being written included.
+        weights_only: Whether they have no optimizer in them.
+    """
+    model: Any = loop.model
+    weights = size_of(model.state_dict()) if hasattr(model, "state_dict") else 0
+    size = weights * (3 if loop.optimizers and not weights_only else 1)
+    room = files.free(path)
+    if room < size * saves:
+        warn(
+            f"{os.fspath(path)}: {room:,} bytes are free there, and up to {size * saves:,} will be "
+            f"needed, for {saves} saves of {size:,}.\nfix: make room, or save fewer or elsewhere",
+            RuntimeWarning,
+        )
+
+
+@dataclass
+class Failures:
+    """What becomes of saves that fail: each is raised, or counted and told.
+
+    Attributes:
+        policy: ``"raise"`` or ``"warn"``; nothing but a failure to write is ever only told.
+        count: How many were told.
+        last: What was wrong with the last.
+    """
+
+    policy: str
+    count: int = 0
+    last: str = ""
+
+    def add(self, error: Exception, who: str, what: str) -> None:
+        """Raise an error of a callback that was saving something, or tell it and go on."""
+        if self.policy == "raise" or not isinstance(error, OSError | HookloopError):
+            error.add_note(f"while {who} was saving {what}; what was saved before is intact")
+            raise error
+        self.count += 1
+        self.last = str(error).partition("\nfix: ")[0]
+        warn(f"{who}: {what} was not saved, and training goes on: {error}", RuntimeWarning)
+
+    def tell(self, loop: Loop, who: str) -> None:
+        """Say at the end of a run what was not saved, if anything."""
+        if self.count:
+            loop.message(f"{who}: saves that failed: {self.count}; the last: {self.last}")
+
+
 class Snapshot:
     """Copies plain data and tensors to the CPU, from the second time on into the same memory.
 
@@ -176,6 +249,7 @@ class Snapshot:
         self._kept: dict[str, Tensor] = {}
         self._taken: dict[str, Tensor] = {}
         self._shared: dict[Any, Tensor] = {}
+        self._under_way: set[Any] = set()
 
     def copy(self, state: Any) -> Any:
         """Copy a state.
@@ -192,7 +266,8 @@ class Snapshot:
             copied = self._copy(state, "state")
             self._kept = self._taken
         finally:
-            self._taken, self._shared = {}, {}
+            _arrived(self._under_way)
+            self._taken, self._shared, self._under_way = {}, {}, set()
         return copied
 
     def _copy(self, value: Any, path: str) -> Any:
@@ -204,8 +279,10 @@ class Snapshot:
                 copied._metadata = value._metadata
             return copied
         if type(value) in (list, tuple):
+            if _PLAIN.issuperset(map(type, value)):
+                return value[:]  # a call for each number of a long history would take longest
             return type(value)(self._copy(v, f"{path}/{i}") for i, v in enumerate(value))
-        if type(value) in (type(None), bool, int, float, str, bytes):
+        if type(value) in _PLAIN:
             return value
         for plain in (int, float, str):  # subclasses, such as numpy.float64, lose nothing
             if isinstance(value, plain):
@@ -223,9 +300,31 @@ class Snapshot:
         if value.numel() and key in self._shared:  # tied weights stay tied, and are written once
             return self._shared[key]
         kept = self._kept.get(path)
-        if kept is not None and kept.shape == value.shape and kept.dtype == value.dtype:
-            kept.copy_(value)
+        if kept is None or kept.shape != value.shape or kept.dtype != value.dtype:
+            kept = _memory_for(value)
+        if _is_on_cuda(value):
+            kept.copy_(value, non_blocking=True)
+            self._under_way.add(value.device)
         else:
-            kept = value.to("cpu", copy=True)
+            kept.copy_(value)
         self._taken[path] = self._shared[key] = kept
         return kept
+
+
+def _is_on_cuda(value: Tensor) -> bool:
+    return value.is_cuda
+
+
+def _memory_for(value: Tensor) -> Tensor:
+    """Make room for a copy; for one from CUDA where the device itself can write: pinned."""
+    import torch
+
+    return torch.empty_like(value, device="cpu", pin_memory=value.is_cuda)
+
+
+def _arrived(devices: set[Any]) -> None:
+    """Wait for the copies that are under way, once for all of them."""
+    import torch
+
+    for device in devices:
+        torch.cuda.current_stream(device).synchronize()

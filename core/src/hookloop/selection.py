@@ -11,9 +11,10 @@ from typing import Any
 
 from hookloop import discovery
 from hookloop.annotations import accepts, is_text
-from hookloop.callback import Callback, constructor, discreet
+from hookloop.callback import Callback, constructor
 from hookloop.compatibility import check_hook_api
 from hookloop.errors import HookloopError, SelectionError, SettingError, did_you_mean, listed
+from hookloop.masking import discreet, without_secrets
 
 _SETTING = re.compile(r"[A-Za-z_]\w*=")
 _NUMBER = re.compile(r"[+-]?(\d+|(\d+\.\d*|\.\d+)([eE][+-]?\d+)?|\d+[eE][+-]?\d+)")
@@ -86,6 +87,16 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
         message = f"{text!r}: a colon comes before the settings."
         raise SelectionError(message, fix=f'write "{name}:{settings}"')
     return reference, dict(_settings(text[found.end() :], text)) if found else {}
+
+
+def shown(text: str) -> str:
+    """Write ``name:key=value,...`` without its secrets, for a line that others may read."""
+    reference, written = parse(text)
+    factory, _ = resolve(reference.removeprefix("+"))
+    open_to_all = discreet(factory, written)
+    if open_to_all == written:
+        return text
+    return f"{reference}:" + ",".join(f"{name}={value}" for name, value in open_to_all.items())
 
 
 def reference_of(item: Any) -> str | None:
@@ -245,8 +256,10 @@ def _call(factory: Callable[..., Any], who: str, settings: dict[str, Any]) -> An
         raise
     except (TypeError, ValueError) as error:
         written = listed(f"{key}={value!r}" for key, value in discreet(factory, settings).items())
-        message = f"{who} refused its settings ({written}): {error}"
-        raise SettingError(message, fix=f"see: hookloop info {who}") from error
+        why = without_secrets(factory, settings, str(error))
+        message = f"{who} refused its settings ({written}): {why}"
+        raised = SettingError(message, fix=f"see: hookloop info {who}")
+        raise raised from (error if why == str(error) else None)
 
 
 def _check(who: str, parameters: Mapping[str, inspect.Parameter], given: Mapping[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""Signals: while a run is under way, SIGTERM and SIGINT ask it to end after the batch."""
+"""Signals: while a run is under way, SIGTERM and SIGINT ask it to end after the batch.
+
+A callback that saves may name others, in ``save_signals``: those ask it to save, and to go on.
+"""
 
 from __future__ import annotations
 
@@ -21,34 +24,48 @@ def handled(loop: Loop) -> Iterator[None]:
 
     Handlers can be set in the main thread only; elsewhere nothing changes. A second SIGINT raises
     ``KeyboardInterrupt`` at once. SIGTERM outranks SIGINT, whichever comes first. Inside of another
-    run, a signal is meant for both.
+    run, a signal is meant for both. Loader workers are started with all of them blocked.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    before = {number: signal.getsignal(number) for number in _ASKED_TO_END}
+    to_save = _that_save(loop)
+    before = {number: signal.getsignal(number) for number in (*_ASKED_TO_END, *to_save)}
     nested, seen = bool(_running), set[int]()
 
     def note(number: int, frame: Any) -> None:
         if number == signal.SIGINT and number in seen:
             raise KeyboardInterrupt
         seen.add(number)
-        if loop.signal != signal.SIGTERM:
+        if number in to_save:
+            loop.saves_asked = (loop.saves_asked or 0) + 1
+        elif loop.signal != signal.SIGTERM:
             loop.signal = number
-        outer = before[signal.Signals(number)]
+        outer = before[number]
         if nested and callable(outer):
             outer(number, frame)
 
-    for number in before:
-        signal.signal(number, note)
+    loop.saves_asked = 0 if to_save else None
     _running.append(loop)
     try:
+        for number in before:
+            signal.signal(number, note)
         yield
     finally:
         _running.pop()
         for number, handler in before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+
+def heeded() -> set[int]:
+    """Tell which signals the runs under way heed, and their loaders' workers have to ignore."""
+    return {*_ASKED_TO_END}.union(*map(_that_save, _running))
+
+
+def _that_save(loop: Loop) -> set[int]:
+    asked = (getattr(callback, "save_signals", ()) for callback in loop.callbacks.values())
+    return set[int]().union(*asked).difference(_ASKED_TO_END)
 
 
 def leave(loop: Loop, on_interrupt: str) -> None:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hookloop import rng
+from hookloop import rng, soundness
 from hookloop.callback import settings_of
 from hookloop.errors import StateError, listed
 
@@ -97,9 +97,11 @@ def check(loop: Loop, saved: Mapping[str, Any]) -> None:
         StateError: Naming what differs.
     """
     check_format(saved)
-    _check_counters(saved["loop"])
+    soundness.check_own(saved)
+    soundness.check_shape(saved)
     _check_model(loop, saved["model"])
     _check_optimizers(loop, saved["optimizers"])
+    soundness.check_optimizers(loop, saved["optimizers"])
     _check_callbacks(loop, saved["callbacks"])
 
 
@@ -109,11 +111,8 @@ def check_callbacks(loop: Loop, saved: Any) -> None:
     Raises:
         StateError: Naming what differs.
     """
-    if not isinstance(saved, Mapping) or saved.get("format") != FORMAT_OF_CALLBACKS:
-        message = "This is not the saved state of the callbacks of a run."
-        raise StateError(message, fix="pass what the bridge's state_dict() gave")
-    _check_whole(saved, ("loop", "history", "callbacks"))
-    _check_counters(saved["loop"])
+    check_format_of_callbacks(saved)
+    soundness.check_own(saved)
     _check_callbacks(loop, saved["callbacks"])
 
 
@@ -125,19 +124,22 @@ def check_format(saved: Any) -> None:
     _check_whole(saved, SECTIONS)
 
 
+def check_format_of_callbacks(saved: Any) -> None:
+    """Refuse what is no state of the callbacks of a run, or is one of a newer hookloop."""
+    if not isinstance(saved, Mapping) or saved.get("format") != FORMAT_OF_CALLBACKS:
+        message = "This is not the saved state of the callbacks of a run."
+        raise StateError(message, fix="pass what the bridge's state_dict() gave")
+    _check_whole(saved, ("loop", "history", "callbacks"))
+
+
 def _check_whole(saved: Mapping[str, Any], sections: Sequence[str]) -> None:
-    if saved.get("version") != VERSION:
-        message = f"The state is of version {saved.get('version')}; this hookloop reads {VERSION}."
+    version = saved.get("version")
+    if type(version) is not int or version != VERSION:
+        message = f"The state is of version {version!s:.20}; this hookloop reads {VERSION}."
         raise StateError(message, fix="pip install --upgrade hookloop")
     missing = [section for section in sections if section not in saved]
     if missing:
         raise StateError(f"The state lacks {listed(missing)}.", fix="use an intact one")
-
-
-def _check_counters(saved: Mapping[str, Any]) -> None:
-    lost = [key for key in ("epoch", "batch", "step", "bases", "stops") if key not in saved]
-    if lost:
-        raise StateError(f"The state lacks {listed(lost)} of its loop.", fix="use an intact one")
 
 
 def load_counters(loop: Loop, saved: Mapping[str, Any]) -> None:
@@ -151,22 +153,41 @@ def load_counters(loop: Loop, saved: Mapping[str, Any]) -> None:
 
 
 def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
-    """Put back everything but the counters: callbacks, model, optimizers, and the RNGs last."""
-    apply_callbacks(loop, saved)
-    if loop.model is not None:
-        loop.model.load_state_dict(saved["model"])
+    """Put back everything but the counters: callbacks, model, optimizers, and the RNGs last.
+
+    Raises:
+        StateError: If a callback or a metric refuses what is its own; nothing is changed then.
+    """
+    with soundness.undone_if_it_fails(loop):
+        _load_callbacks(loop, saved)
+        loop.load_extra_state(saved)
+        if loop.model is not None:
+            loop.model.load_state_dict(saved["model"])
     for optimizer, state in zip(loop.optimizers, saved["optimizers"], strict=True):
         optimizer.load_state_dict(state)
     loop.rate_set = None  # the rate is that of the earlier run now, and nobody overwrote it
-    loop.load_extra_state(saved)
+    _load_rows(loop, saved)
     rng.restore(saved["rng"]["now"])
 
 
 def apply_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
-    """Put back what is hookloop's own: the callbacks, the history and the logs of an open epoch."""
+    """Put back what is hookloop's own: the callbacks, the history and the logs of an open epoch.
+
+    Raises:
+        StateError: If a callback refuses what is its own; nothing is changed then.
+    """
+    with soundness.undone_if_it_fails(loop):
+        _load_callbacks(loop, saved)
+    _load_rows(loop, saved)
+
+
+def _load_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
     for name, entry in saved["callbacks"].items():
         if entry["state"] is not None and hasattr(loop.callbacks.get(name), "load_state_dict"):
             loop.registry.ask(name, "load_state_dict", loop, entry["state"])
+
+
+def _load_rows(loop: Loop, saved: Mapping[str, Any]) -> None:
     _report_changed_callbacks(loop, saved["callbacks"])
     if loop.history is not None and saved["history"] is not None:
         loop.history.load_rows(saved["history"])
@@ -254,12 +275,21 @@ def differences(model: Any, saved: Mapping[str, Any]) -> list[str]:
     own = model.state_dict() if model is not None else {}
     wrong = [f"{key} is missing" for key in own if key not in saved]
     wrong += [f"{key} is not in this model" for key in saved if key not in own]
+    shared = {key: (_shape(value), _shape(own[key])) for key, value in saved.items() if key in own}
     wrong += [
-        f"{key} has shape {tuple(value.shape)}, this model {tuple(own[key].shape)}"
-        for key, value in saved.items()
-        if key in own and hasattr(value, "shape") and value.shape != own[key].shape
+        f"{key} has shape {then}, this model {now}"
+        for key, (then, now) in shared.items()
+        if then != now
     ]
     return wrong
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    """Give the shape of a tensor; of what a module keeps beside its tensors, that it is none."""
+    if not hasattr(value, "layout"):
+        return "of no tensor"
+    shape = tuple(value.shape)
+    return shape if soundness.is_dense(value) else f"{shape} of another layout"
 
 
 def _check_model(loop: Loop, saved: Mapping[str, Any]) -> None:

@@ -341,7 +341,7 @@ class Trainer:
 @contextmanager
 def _ends(loop: TrainerLoop, driver: Driver) -> Iterator[None]:
     """Have every callback see its end, and nested runs know that they are nested."""
-    with arguments.outermost():
+    with arguments.outermost(loop):
         try:
             if loop.said:
                 loop.message(loop.said)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,7 @@ class Full(files.Disk):
         return super().open(path)
 
 
+@pytest.mark.reliability("C1")
 @pytest.mark.parametrize("async_save", [True, False])
 def test_a_full_disk_ends_the_run_and_the_older_state_stays(
     run, monkeypatch: pytest.MonkeyPatch, async_save: bool
@@ -175,11 +177,12 @@ def test_a_full_disk_ends_the_run_and_the_older_state_stays(
     assert run.places() == {"state-000001": (1, 0)}
 
 
+@pytest.mark.reliability("C1")
 @pytest.mark.parametrize("async_save", [True, False])
 def test_a_full_disk_can_be_lived_with(
     run, monkeypatch: pytest.MonkeyPatch, capsys, async_save: bool
 ) -> None:
-    """A warning each time, a line at the end, and saves as soon as there is room."""
+    """A warning each time, a line with their number at the end, and saves when there is room."""
     full = Full(2)
     monkeypatch.setattr(files, "disk", full)
 
@@ -195,7 +198,10 @@ def test_a_full_disk_can_be_lived_with(
         run(backup, settles, Frees())
     assert len(seen) == 2
     assert list(run.places().values()) == [(1, 0), (4, 0)]
-    assert "backup_and_restore: not saved 2 times; the last time: " in capsys.readouterr().out
+    assert (
+        "backup_and_restore: saves that failed: 2; the last: backup/state-00000"
+        in capsys.readouterr().out
+    )
 
 
 class Settles(Callback):
@@ -208,6 +214,23 @@ class Settles(Callback):
         files.background(lambda: None).result()
 
     on_epoch_begin = on_epoch_checkpoint
+
+
+@pytest.mark.parametrize(("free", "keep"), [(383, 1), (384, 1), (575, 2), (576, 2)])
+@pytest.mark.reliability("C8")
+def test_too_little_room_is_said_when_the_run_begins(
+    run, monkeypatch: pytest.MonkeyPatch, free: int, keep: int
+) -> None:
+    """For one more state than are kept, each of 16 weights and Adam's two values for each."""
+    monkeypatch.setattr(files, "free", lambda path: free)
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        run(BackupAndRestore("backup", keep=keep), epochs=1, width=3)
+    said = (
+        f"backup: {free:,} bytes are free there, and up to {192 * (keep + 1):,} will be needed, "
+        f"for {keep + 1} saves of 192."
+    )
+    assert [str(one.message).partition("\nfix: ")[0] for one in seen] == [said] * (free % 2)
 
 
 def test_a_state_is_written_after_the_files_that_it_speaks_of(run, folder: Path) -> None:

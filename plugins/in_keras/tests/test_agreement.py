@@ -12,7 +12,7 @@ import pytest
 import torch
 from hookloop_in_keras import HookloopCallback
 
-from hookloop.checkpoints import read_weights
+from hookloop.checkpoints import load_checkpoint
 
 # Of Keras itself, with numpy 2.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -80,6 +80,6 @@ def test_keras_trains_and_decides_as_a_loop_by_hand(kind: Any, tmp_path: Path) -
     with (tmp_path / "log.csv").open(newline="") as file:
         found.table = [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
     found.weights = vector(model.get_weights())
-    model.load_state_dict(read_weights(tmp_path / "best.weights.pt"))
+    model.load_state_dict(load_checkpoint(tmp_path / "best.weights.pt"))
     found.best = vector(model.get_weights())
     agreement.check(found, reference, "Keras", tolerance=2e-6)

@@ -10,7 +10,7 @@ import torch
 from hookloop_model_checkpoint import ModelCheckpoint
 
 import hookloop
-from hookloop import CallbackList, Trainer
+from hookloop import CallbackList, Trainer, files
 from hookloop.errors import CapabilityError, FileError, MonitorError, SettingError, TemplateError
 from hookloop.loop import Loop
 
@@ -194,3 +194,21 @@ def test_saving_per_epoch_costs_nothing_per_batch() -> None:
     assert "on_batch_checkpoint" not in order
     order = begin(ModelCheckpoint("m.pt", save_freq=5)).loop.registry.order()
     assert order["on_batch_checkpoint"] == ["model_checkpoint"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "saves"), [({}, 2), ({"keep_last": 2}, 3), ({"keep_last": 2, "keep_best": 1}, 4)]
+)
+@pytest.mark.reliability("C8")
+def test_too_little_room_is_said_when_the_run_begins(
+    monkeypatch: pytest.MonkeyPatch, settings: dict[str, int], saves: int
+) -> None:
+    """For those that are kept and the one that is being written, each of 25 numbers."""
+    path = "{epoch}.safetensors" if settings else "m.safetensors"
+    checkpoint = ModelCheckpoint(path, monitor="loss", **settings)
+    monkeypatch.setattr(files, "free", lambda path: 100 * saves - 1)
+    said = f"{path}: .* bytes are free there, and up to .* for {saves} saves of 100.\nfix: "
+    with pytest.warns(RuntimeWarning, match=said):
+        begin(checkpoint, model=torch.nn.Linear(4, 5))
+    monkeypatch.setattr(files, "free", lambda path: 100 * saves)
+    begin(checkpoint, model=torch.nn.Linear(4, 5))

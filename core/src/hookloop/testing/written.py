@@ -61,11 +61,17 @@ def _read(path: Path) -> Any:
 
 
 def _state(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return _undated(torch.load(path, map_location="cpu", weights_only=True))
 
 
 def _structure(path: Path) -> Any:
-    return json.loads(path.read_bytes())
+    return _undated(json.loads(path.read_bytes()))
+
+
+def _undated(found: Any) -> Any:
+    """Leave out when a state was saved, in which no two runs are equal."""
+    is_state = isinstance(found, dict) and {"version", "made"} <= found.keys()
+    return {key: found[key] for key in found if key != "made"} if is_state else found
 
 
 def _records(path: Path) -> Any:

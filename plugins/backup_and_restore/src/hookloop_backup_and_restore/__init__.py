@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from hookloop import Callback, files, hookimpl
 from hookloop.errors import HookloopError, StateError
-from hookloop.saving import Snapshot, Trigger, read_frequency
+from hookloop.saving import Failures, Snapshot, Trigger, read_frequency, warn_of_little_room
 from hookloop_backup_and_restore import _checks, _states
 
 __all__ = ["BackupAndRestore"]
@@ -34,6 +34,7 @@ class BackupAndRestore(Callback):
         save_on_exception: Whether an exception saves the last state that could have been saved.
             Needs a copy of the state after every optimizer step.
         save_on_signals: Whether SIGTERM and SIGINT save before the run ends.
+        save_on_sigusr1: Whether SIGUSR1 saves at the next checkpoint hook, and the run goes on.
         on_save_error: ``"raise"`` ends the run if a state cannot be written, ``"warn"`` goes on.
         async_save: Whether to write in the background, from a copy.
         keep: How many states are kept.
@@ -58,6 +59,7 @@ class BackupAndRestore(Callback):
         save_before_preemption: bool | None = None,
         save_on_exception: bool = False,
         save_on_signals: bool = True,
+        save_on_sigusr1: bool = False,
         on_save_error: Literal["raise", "warn"] = "raise",
         async_save: bool = True,
         keep: int = 2,
@@ -67,12 +69,14 @@ class BackupAndRestore(Callback):
         self.delete_checkpoint = delete_checkpoint
         self.save_on_exception = save_on_exception
         self.save_on_signals = _checks.on_signals(save_on_signals, save_before_preemption)
+        self.save_on_sigusr1 = save_on_sigusr1
+        self.save_signals = _checks.usr1() if save_on_sigusr1 else ()
         self.on_save_error = on_save_error
         self.async_save = async_save
         self.keep = keep
         _checks.check_settings(keep, on_save_error, double=double_checkpoint)
         amount, unit = read_frequency(save_freq, who="backup_and_restore")
-        if unit == "epochs" and not (self.save_on_signals or save_on_exception):
+        if unit == "epochs" and not (self.save_on_signals or save_on_exception or save_on_sigusr1):
             self.on_batch_checkpoint = None  # type: ignore[method-assign,assignment]  # costs nothing
         self._trigger = Trigger(amount, unit, self.clock)
         self._always_looks = unit != "epochs" or save_on_exception
@@ -84,7 +88,8 @@ class BackupAndRestore(Callback):
         self._held: Any = None
         self._saving: Future[Path] | None = None
         self._saved: tuple[int, int | None] | None = None
-        self._failures: list[str] = []
+        self._answered = 0  # of the signals that ask for a save
+        self._failures = Failures(self.on_save_error)
         self._damaged: list[Path] = []
 
     # -- hooks -------------------------------------------------------------------------------------
@@ -92,19 +97,23 @@ class BackupAndRestore(Callback):
     @hookimpl(tryfirst=True)
     def on_train_begin(self, logs: Mapping[str, Any] | None = None) -> None:
         self._reset()
+        if self.save_on_sigusr1 and self.loop.saves_asked is None:
+            raise _checks.not_heeded(self._own_name(), self.loop.host)
         files.prepare(self.backup_dir / "state-*", self.loop, self._own_name())
         self._lock = files.Lock(self.backup_dir)
         self._lock.acquire()
-        for leftover in ("state-*", ".lock-holder"):
-            files.sweep(self.backup_dir, leftover, locked=True)
+        self._lock.sweep("state-*")
         self._restore()
+        new = self.keep + 1 - len(_states.found(self.backup_dir))
+        warn_of_little_room(self.backup_dir, self.loop, new)
         self._trigger.start(self.loop.step, self.loop.start[1])
 
     @hookimpl(trylast=True)
     def on_batch_checkpoint(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
-        if self._always_looks or self._saving is not None or self.loop.interrupted:
-            due = self._trigger.batch_is_due(batch, self.loop.step)
-            self._look((self.loop.epoch or 0, batch), due=due)
+        loop, busy = self.loop, self._always_looks or self._saving is not None
+        if busy or loop.interrupted or (loop.saves_asked or 0) > self._answered:
+            due = self._trigger.batch_is_due(batch, loop.step)
+            self._look((loop.epoch or 0, batch), due=due)
 
     @hookimpl(trylast=True)
     def on_epoch_checkpoint(self, epoch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -156,7 +165,7 @@ class BackupAndRestore(Callback):
     # -- saving ------------------------------------------------------------------------------------
 
     def _look(self, place: tuple[int, int | None], *, due: bool) -> None:
-        """Save if it is time to, or if a signal says that it is the last time.
+        """Save if it is time to, if a signal says that it is the last time, or if one asks.
 
         Args:
             place: Indices of the epoch, and of the batch unless the epoch has ended.
@@ -164,10 +173,21 @@ class BackupAndRestore(Callback):
         """
         self._settle(wait=False)
         signalled = self.loop.interrupted and self.save_on_signals
-        if (due or signalled) and place != self._saved:
+        asked = (self.loop.saves_asked or 0) - self._answered
+        if (due or signalled or asked) and place != self._saved:
             self._save(place)
         elif self.save_on_exception:
             self._held = self._holding.copy(self.loop.state_dict())
+        if asked:
+            self._answered += asked
+            self._answer(place)
+
+    def _answer(self, place: tuple[int, int | None]) -> None:
+        """Say that what SIGUSR1 asked for is done, once it is on disk."""
+        self._settle(wait=True)
+        if self._saved == place:  # or the run has failed, or the disk
+            said = "saved, as SIGUSR1 asks, and training goes on."
+            self.loop.message(f"{self._own_name()}: {said}")
 
     def _save(self, place: tuple[int, int | None]) -> None:
         if self.loop.failed:  # nobody wants to go on from there
@@ -186,6 +206,8 @@ class BackupAndRestore(Callback):
 
         Always by the writer, so that no state is on disk before the files that it speaks of.
         """
+        if self._lock is not None:
+            self._lock.check()
         job = partial(_states.write, self.backup_dir, state, self.keep, list(self._damaged))
         self._saving = files.background(job)
 
@@ -194,25 +216,18 @@ class BackupAndRestore(Callback):
         saving = self._saving
         if saving is None or not (wait or saving.done()):
             return
-        self._saving = None
-        try:
-            saving.result()
+        try:  # a second Ctrl+C leaves the waiting, and the end of the run waits for it again
+            what = f"{self._own_name()}: a state in {self.backup_dir}"
+            files.finish(saving, self.loop.message, what)
         except Exception as error:
+            self._saving = None
             self._fail(error)
         else:
-            self._damaged = []  # deleted with it
+            self._saving, self._damaged = None, []  # those were deleted with it
 
     def _fail(self, error: Exception) -> None:
         self._saved = None
-        if self.on_save_error == "raise":
-            error.add_note(f"while {self._own_name()} was saving the run; older states are intact")
-            raise error
-        self._failures.append(str(error).partition("\nfix: ")[0])
-        warnings.warn(
-            f"{self._own_name()}: the run was not saved, and training goes on: {error}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        self._failures.add(error, self._own_name(), "the run")
 
     # -- the end -----------------------------------------------------------------------------------
 
@@ -229,9 +244,7 @@ class BackupAndRestore(Callback):
 
     def _report(self) -> None:
         who = self._own_name()
-        if self._failures:
-            times = f"{len(self._failures)} times"
-            self.loop.message(f"{who}: not saved {times}; the last time: {self._failures[-1]}")
+        self._failures.tell(self.loop, who)
         if self.loop.outcome == "interrupted" and _states.found(self.backup_dir):
             self.loop.message(f"{who}: started again, the run goes on from {self.backup_dir}.")
 

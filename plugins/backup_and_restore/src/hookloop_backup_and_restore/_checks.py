@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hookloop.errors import SettingError, StateError
+from hookloop.errors import CapabilityError, SettingError, StateError
 
 
 def folder(backup_dir: str | os.PathLike[str]) -> Path:
@@ -30,6 +31,25 @@ def on_signals(save_on_signals: bool, save_before_preemption: bool | None) -> bo
         message = "backup_and_restore: save_before_preemption=True and save_on_signals=False."
         raise SettingError(message, fix="leave the first, which is the older name, out")
     return save_before_preemption
+
+
+def usr1() -> tuple[int, ...]:
+    """Give the number of SIGUSR1.
+
+    Raises:
+        SettingError: If this system has no such signal.
+    """
+    if not hasattr(signal, "SIGUSR1"):
+        message = "backup_and_restore: save_on_sigusr1=True, and this system has no SIGUSR1."
+        raise SettingError(message, fix="leave it out, and save more often: save_freq='2 min'")
+    return (signal.SIGUSR1,)
+
+
+def not_heeded(who: str, host: str) -> CapabilityError:
+    """Make the error for a run that would die of the signal that it is to save at."""
+    message = f"{who}: save_on_sigusr1=True, and this run in {host} heeds no signals."
+    fix = "run it by fit or attach in the main thread, or leave save_on_sigusr1 out"
+    return CapabilityError(message, fix=fix)
 
 
 def check_settings(keep: Any, on_save_error: Any, *, double: bool) -> None:

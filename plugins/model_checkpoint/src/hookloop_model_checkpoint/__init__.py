@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from hookloop import Callback, Logs, files
 from hookloop.errors import HookloopError
 from hookloop.monitor import Monitor
-from hookloop.saving import Snapshot, Trigger, read_frequency
+from hookloop.saving import Failures, Snapshot, Trigger, read_frequency, warn_of_little_room
 from hookloop.templates import PathTemplate
 from hookloop_model_checkpoint import _checks, _file
 from hookloop_model_checkpoint import hookspecs as _hookspecs
@@ -111,6 +111,7 @@ class ModelCheckpoint(Callback):
         self._kept = Kept(self.keep_last, self.keep_best)
         self._snapshot = Snapshot(own=self.async_save)
         self._saving: Saving | None = None
+        self._failures = Failures(self.on_save_error)
         self._told_missing = False
 
     @property
@@ -127,9 +128,11 @@ class ModelCheckpoint(Callback):
             loop = self.loop
             self._monitor.start(loop.metrics, loop.reported(), loop.how_to_validate)
         self._trigger.start(self.loop.step)
-        _checks.refuse_folder(self._one_path or self.filepath)
-        files.prepare(self._one_path or self.filepath, self.loop, who)
-        _checks.sweep(self.filepath)
+        place = self._one_path or self.filepath
+        _checks.refuse_folder(place)
+        files.prepare(place, self.loop, who)
+        saves = max((self.keep_last or 0) + (self.keep_best or 0), 1) + 1
+        warn_of_little_room(place, self.loop, saves, weights_only=self.save_weights_only)
         _checks.warn_unknown(self._template, self.loop.params.get("metrics"), who)
         self._heed_older_file()
 
@@ -150,6 +153,7 @@ class ModelCheckpoint(Callback):
             self._snapshot = Snapshot(own=self.async_save)  # gives its memory back
             if self._compares:
                 self._monitor.finish()
+            self._failures.tell(self.loop, self._own_name())
 
     # -- deciding ----------------------------------------------------------------------------
 
@@ -218,7 +222,8 @@ class ModelCheckpoint(Callback):
         if saving is None or not (wait or saving.written.done()):
             return
         try:
-            self._kept.doomed = saving.written.result()
+            what = f"{self._own_name()}: {saving.path}"
+            self._kept.doomed = files.finish(saving.written, self.loop.message, what)
         except Exception as error:
             self._saving = None
             self._fail(error, saving.path, saving.before)
@@ -229,14 +234,7 @@ class ModelCheckpoint(Callback):
     def _fail(self, error: Exception, path: str, before: Mapping[str, Any]) -> None:
         """Go back to what is true on disk, and report a save that failed."""
         self._load_decided(before)
-        if self.on_save_error == "raise":
-            error.add_note(f"while the checkpoint {path} was being saved")
-            raise error
-        warnings.warn(
-            f"{self._own_name()}: {path} was not saved, and training goes on: {error}",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+        self._failures.add(error, self._own_name(), path)
 
     # -- before the run ------------------------------------------------------------------------
 
@@ -273,6 +271,7 @@ class ModelCheckpoint(Callback):
         return {**self._decided(), "trigger": self._trigger.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        _checks.refuse_foreign(self._template, state["kept"])
         self._load_decided(state)
         self._kept.forget(os.path.exists)
         self._trigger.load_state_dict(state["trigger"])

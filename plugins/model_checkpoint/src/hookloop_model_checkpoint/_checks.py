@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import errno
-import glob
 import math
 import os
-import re
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hookloop import files
-from hookloop.errors import CapabilityError, SettingError, listed
+from hookloop.errors import CapabilityError, SettingError, StateError, listed
 from hookloop.templates import PathTemplate
 
 if TYPE_CHECKING:
     from hookloop import Loop
-
-_FIELD = re.compile(r"\{[^{}]*\}")
 
 
 class Settings(Protocol):
@@ -31,6 +27,15 @@ class Settings(Protocol):
     keep_last: int | None
     keep_best: int | None
     on_save_error: Any
+
+
+def refuse_foreign(template: PathTemplate, kept: Mapping[str, Any]) -> None:
+    """Refuse a state with files that this callback never wrote: it would delete them one day."""
+    for path in [*(one["path"] for one in kept["files"]), *kept["doomed"]]:
+        if not isinstance(path, str) or not template.gives(path):
+            what = f"{path!r}, which {template.text!r} never gives"
+            message = f"model_checkpoint: the state names a file {what}."
+            raise StateError(message, fix="use an intact state of such a run")
 
 
 def refuse_tensorflow(**given: Any) -> None:
@@ -105,13 +110,6 @@ def refuse_folder(path: str) -> None:
     """
     if os.path.isdir(path):
         raise files.file_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-
-
-def sweep(template: str) -> None:
-    """Delete temporary files that a process which is no more has left where files will be."""
-    folder, name = os.path.split(_FIELD.sub("*", glob.escape(template)))
-    for place in glob.glob(folder or "."):
-        files.sweep(place, name)
 
 
 def refuse_host(loop: Loop, who: str, *, weights_only: bool) -> None:

@@ -8,14 +8,14 @@ seen by who loads the file.
 from __future__ import annotations
 
 import json
-import os
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any
 
 from hookloop import files
-from hookloop.checkpoints import pt_writer, safetensors_bytes
+from hookloop.checkpoints import pt_record, pt_writer, safetensors_writer
+from hookloop.saving import size_of
 
 _WEIGHTS = (".safetensors", ".weights.pt", ".weights.h5")
 _RECORD = "hookloop.monitored"
@@ -42,7 +42,7 @@ def write(
         Those that could not be deleted.
     """
     record = "" if value is None else json.dumps({_RECORD: monitor, "value": value})
-    files.atomic_write(path, _content(path, state, record))
+    files.atomic_write(path, _content(path, state, record), needed=size_of(state))
     left = []
     for one in old:
         try:
@@ -54,19 +54,9 @@ def write(
 
 def _content(path: str, state: Any, record: str) -> Callable[[IO[bytes]], None]:
     if not path.lower().endswith(".safetensors"):
-        return lambda file: _write_torch(file, state, record.encode())
+        return pt_writer(state, record)
     metadata = {_RECORD: record} if record else {}
-    return lambda file: _write_all(file, safetensors_bytes(state, metadata))
-
-
-def _write_all(file: IO[bytes], content: bytes) -> None:
-    file.write(content)
-
-
-def _write_torch(file: IO[bytes], state: Any, comment: bytes) -> None:
-    pt_writer(state)(file)
-    file.seek(-2, os.SEEK_END)  # a zip file ends with its comment, and that with its length before
-    file.write(struct.pack("<H", len(comment)) + comment)
+    return safetensors_writer(state, metadata)
 
 
 def recorded(path: str, monitor: str) -> float | None:
@@ -101,8 +91,7 @@ def _record(path: str) -> str | bytes:
     with open(path, "rb") as file:
         start = file.read(8)
         if start[:2] == b"PK":
-            with zipfile.ZipFile(file) as archive:
-                return archive.comment
+            return pt_record(path)
         (length,) = struct.unpack("<Q", start)
         header: Mapping[str, Any] = json.loads(file.read(min(length, 2**27)))  # or it is no header
     return str(header["__metadata__"][_RECORD])
