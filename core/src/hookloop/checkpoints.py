@@ -149,7 +149,10 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not is_zip:
         return _read_safetensors(source)
     saved = read_pt(source)
-    return _weights(source, saved["model"] if saved.get("format") == state.FORMAT else saved)
+    if saved.get("format") == state.FORMAT:
+        state.check_format(saved)
+        saved = saved["model"]
+    return _weights(source, saved)
 
 
 def _weights(source: Path, found: Any) -> dict[str, Tensor]:
@@ -250,7 +253,7 @@ def safetensors_writer(
             offsets = {"shape": list(value.shape), "data_offsets": [begin, end]}
             header[name] = {"dtype": _kind(name, value), **offsets}
         if summed:
-            own[_HEADER_SUM] = _sum_of(header)
+            own[_HEADER_SUM] = files.sum_of(header)
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
         out.write(struct.pack("<Q", len(text)) + text)
@@ -283,10 +286,6 @@ def _memory(value: Tensor) -> memoryview:
 
     dense = value.detach().cpu().contiguous()
     return dense.reshape(-1).view(torch.uint8).numpy().data
-
-
-def _sum_of(header: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(header, sort_keys=True).encode()).hexdigest()
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -330,7 +329,7 @@ def _from_safetensors(whole: bytes, *, summed: bool = False) -> dict[str, Tensor
     if not summed and (_SUM in own or _HEADER_SUM in own):  # else somebody else wrote it
         of_header, of_data = own.pop(_HEADER_SUM, None), own.get(_SUM)
         data = hashlib.sha256(whole[8 + length :]).hexdigest()
-        if of_header != _sum_of(header) or of_data != data:
+        if of_header != files.sum_of(header) or of_data != data:
             said = f"{data:.16}, and its metadata say {of_data!s:.16}"
             raise ValueError(f"the SHA-256 sum of its data is {said}, or its header has changed")
     return tensors
@@ -446,6 +445,8 @@ def _read_folder(path: Path) -> dict[str, Any]:
             raise ValueError(f"state.json has {len(text):,} bytes")
         tensors = _from_safetensors(contents["tensors.safetensors"], summed=True)
         decoded: dict[str, Any] = _decode(files.read_json(text), tensors)
+        if not isinstance(decoded, dict):
+            raise ValueError(f"state.json holds a {type(decoded).__name__}")
     except Exception as error:  # the manifest fits, so this is no damage but another format
         raise _damaged(path, error) from None
     return decoded

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Collection
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ def at_least(name: str, value: Any, least: int, *, optional: bool = False) -> No
     if optional and value is None:
         return
     whole = isinstance(value, Integral) and not isinstance(value, bool)  # NumPy's, too
-    if not whole or value < least:
+    if not whole or not least <= value <= sys.maxsize:
         raise ArgumentError(
             f"{name}={value!r} makes no sense.", fix=f"pass a whole number, {least} or more"
         )

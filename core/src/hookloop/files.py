@@ -167,7 +167,8 @@ def _fill(
             out.write(content) if isinstance(content, bytes) else content(out)
             disk.sync(file)
         sums[name] = {"size": out.size, "sha256": out.sum.hexdigest()}
-    manifest = {"version": 1, **about, "files": sums}
+    manifest: dict[str, Any] = {"version": 1, **about, "files": sums}
+    manifest["sha256"] = sum_of(manifest)
     _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     disk.sync_folder(folder)
 
@@ -269,6 +270,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             manifest: dict[str, Any] = read_json(file.read())
         if manifest["version"] != 1:
             raise ValueError(f"it is of version {manifest['version']!r}; this hookloop reads 1")
+        said = manifest.pop("sha256", None)
+        if said != sum_of(manifest) and (said or set(manifest) != {"version", "files"}):  # as 0.1.0
+            raise ValueError("it is damaged: its sha256 is not what it says")
         entries = manifest["files"] = {name: dict(of) for name, of in manifest["files"].items()}
         if any({"size", "sha256"} - set(entry) for entry in entries.values()):
             raise KeyError("size")
@@ -277,6 +281,11 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _no_state(folder, f"it cannot be read ({error})") from None
     return manifest
+
+
+def sum_of(data: Any) -> str:
+    """Give the SHA-256 sum of plain data, however they are written."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
 
 
 def _no_state(folder: Path, why: str) -> StateError:
@@ -469,13 +478,13 @@ def prepare(path: str | os.PathLike[str], loop: Any, who: str) -> None:
     if owners.setdefault(target, who) != who:
         message = f"{who} and {owners[target]} both write {os.fspath(path)}."
         raise FileError(message, fix="give each a path of its own")
-    if target.is_dir() and (target.suffix or not (target / MANIFEST).is_file()):
-        raise file_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
     folder = target.parent
     while "{" in str(folder):  # fields of a template: their folders are made when they are known
         folder = folder.parent
     trial = _temporary(folder / "trial")
     try:
+        if target.is_dir() and (target.suffix or not (target / MANIFEST).is_file()):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         make_folder(folder)
         disk.open(trial).close()
         disk.delete(trial)
@@ -485,6 +494,7 @@ def prepare(path: str | os.PathLike[str], loop: Any, who: str) -> None:
     places, name = os.path.split(_FIELD.sub("*", glob.escape(str(target))))
     for place in glob.glob(places):
         sweep(place, name)
+        sweep(place, f".{name}.previous")
 
 
 class Lock:

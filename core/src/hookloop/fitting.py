@@ -19,7 +19,7 @@ from hookloop.evaluation import evaluate
 from hookloop.logs import Logs
 from hookloop.loop import Loop
 from hookloop.objectives import Objective, check_loss
-from hookloop.soundness import need
+from hookloop.soundness import alike, need
 from hookloop.structures import map_structure
 
 if TYPE_CHECKING:
@@ -261,6 +261,7 @@ class Fitting:
         """
         need(type(saved.get("seed")) is int, "it has no seed, as that of a Trainer has")
         then = (saved.get("steps"), saved.get("samples"))
+        need(all(one is None or type(one) is int for one in then), "its length is no number")
         now = (self.steps, self.source.samples)
         if saved.get("batch") and then != now:
             message = (
@@ -332,4 +333,7 @@ def _load_metric_state(metric: Any, state: Mapping[str, Any]) -> None:
         part._update_count, part._computed = saved["count"], None
     for kind in {"module", "asked"} & state.keys():
         metric.load_state_dict(state[kind])
-    vars(metric).update(state.get("own", {}))
+    own = state.get("own", {})
+    sound = all(alike(vars(metric).get(name), value) for name, value in own.items())
+    need(sound, f"what {type(metric).__name__} held is of another kind")
+    vars(metric).update(own)

@@ -49,6 +49,9 @@ class Means:
         return {key: list(total) for key, total in self._totals.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for total in state.values():
+            if len(total) != 2 or any(_addend(part) is None for part in total):
+                raise ValueError("the sums of an epoch are no pairs of numbers")
         self._totals = {key: list(total) for key, total in state.items()}
 
 

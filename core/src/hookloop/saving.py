@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import OrderedDict
@@ -80,7 +81,7 @@ def _read_words(text: str, who: str) -> tuple[float, str]:
         guess = did_you_mean(word, _UNITS)
         raise SettingError(f"{who}: save_freq={text!r}: no unit.{guess}", fix=_FIX)
     unit, worth = _UNITS[word]
-    if amount <= 0 or (unit != "seconds" and not amount.is_integer()):
+    if not 0 < amount * worth < math.inf or (unit != "seconds" and not amount.is_integer()):
         message = f"{who}: save_freq={text!r} is no positive number of {unit}."
         raise SettingError(message, fix=_FIX)
     return amount * worth, unit

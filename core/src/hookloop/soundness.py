@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 #: Optimizers of torch that keep tensors of other shapes than the parameters'.
 _OF_OTHER_SHAPES = ("Adafactor", "LBFGS")
+#: What optimizers of torch hold as a number, or as a tensor that is one.
+_COUNTS = ("step", "mu_product", "eta", "mu")
 
 
 def need(sound: bool, what: str) -> None:
@@ -78,18 +80,22 @@ def check_shape(saved: Mapping[str, Any]) -> None:
     Raises:
         StateError: Naming the part that is wrong.
     """
-    for name, value in _mapping(saved["model"], "model").items():
-        need(not hasattr(value, "layout") or is_dense(value), f"{name} is no plain tensor")
+    _mapping(saved["model"], "model")
     need(_is_list(saved["optimizers"]), "optimizers is no list")
     for one in saved["optimizers"]:
         groups = _mapping(one, "an optimizer").get("param_groups")
-        whole = _is_list(groups) and all(
-            isinstance(group, Mapping) and _is_list(group.get("params")) for group in groups
-        )
+        whole = _is_list(groups) and all(map(_is_group, groups))
         need(whole, "an optimizer has no groups of parameters")
         _mapping(one.get("state"), "the state of an optimizer")
     _mapping(saved["metrics"], "metrics")
     _check_random(_mapping(_mapping(saved["rng"], "rng").get("now"), "rng"))
+
+
+def _is_group(group: Any) -> bool:
+    """Tell whether something is a group of parameters, by their numbers."""
+    if not isinstance(group, Mapping) or not _is_list(group.get("params")):
+        return False
+    return all(map(_is_count, group["params"]))
 
 
 def is_dense(tensor: Any) -> bool:
@@ -126,20 +132,34 @@ def check_optimizers(loop: Loop, saved: list[Mapping[str, Any]]) -> None:
     """
     for optimizer, state in zip(loop.optimizers, saved, strict=True):
         for own, group in zip(optimizer.param_groups, state["param_groups"], strict=True):
-            for key, value in own.items():
-                numbers = _is_number(value) and not _is_number(group.get(key, value))
-                need(not numbers, f"{key} of a group of an optimizer is {group.get(key)!r}")
+            for key in own.keys() & group.keys() - {"params"}:
+                what = f"{key} of a group of an optimizer is {_shown(group[key])}"
+                need(_is_setting(key, own[key], group[key]), what)
             of_torch = type(optimizer).__module__.startswith("torch.optim")
             if of_torch and type(optimizer).__name__ not in _OF_OTHER_SHAPES:
                 for parameter, index in zip(own["params"], group["params"], strict=True):
-                    _check_shapes(parameter, index, state["state"].get(index, {}))
-
-
-def _check_shapes(parameter: Any, index: Any, held: Any) -> None:
-    for key, value in _mapping(held, f"what an optimizer holds of parameter {index}").items():
-        fits = not hasattr(value, "shape") or (
-            is_dense(value) and (value.numel() == 1 or value.shape == parameter.shape)
+                    _check_held(parameter, index, state["state"].get(index, {}))
+        parts = [_mapping(one, "what an optimizer holds") for one in state["state"].values()]
+        need(
+            len({frozenset(one) for one in parts if one}) <= 1,
+            "an optimizer does not hold the same of all parameters",
         )
+
+
+def _is_setting(key: str, own: Any, saved: Any) -> bool:
+    """Tell whether an optimizer can have a setting: flags decide what else it has to hold."""
+    if isinstance(own, bool) and key not in ("foreach", "fused"):
+        return own is saved
+    return alike(own, saved) and (own is not None or _is_scalar(saved))
+
+
+def _check_held(parameter: Any, index: Any, held: Any) -> None:
+    for key, value in _mapping(held, f"what an optimizer holds of parameter {index}").items():
+        fits = value is None and key == "momentum_buffer"
+        if key in _COUNTS:
+            fits = _is_number(value) and float(value) >= 0
+        elif hasattr(value, "shape"):
+            fits = is_dense(value) and value.shape == parameter.shape
         need(fits, f"{key} of parameter {index} of an optimizer does not have its shape")
 
 
@@ -188,13 +208,41 @@ def _ways_back(loop: Loop) -> Iterator[Callable[[], Any]]:
         yield partial(loop.model.load_state_dict, weights)
 
 
+def alike(own: Any, saved: Any) -> bool:
+    """Tell whether a saved value is of the kind of the one whose place it takes.
+
+    Args:
+        own: What is there; to None everything is alike.
+        saved: What was saved; numbers are alike, and so are lists and tuples.
+    """
+    if own is None or isinstance(own, bool):
+        return own is None or isinstance(saved, bool | None)
+    if _is_number(own) or hasattr(own, "detach"):
+        numbers = _is_number(own) and _is_number(saved)
+        return numbers or (hasattr(own, "detach") and hasattr(saved, "detach"))
+    if isinstance(own, Mapping):
+        return isinstance(saved, Mapping) and all(
+            key in saved and alike(value, saved[key]) for key, value in own.items()
+        )
+    if _is_list(own):
+        if not _is_list(saved) or (type(own) is tuple and len(own) != len(saved)):
+            return False
+        return all(alike(one, other) for one, other in zip(own, saved, strict=False))
+    return isinstance(saved, type(own))
+
+
+def _shown(value: Any) -> str:
+    """Write a plain value, and of a tensor that it is one."""
+    return "a tensor" if hasattr(value, "detach") else f"{value!r:.60}"
+
+
 def _mapping(value: Any, what: str) -> Mapping[Any, Any]:
     need(isinstance(value, Mapping), f"{what} is a {type(value).__name__}")
     found: Mapping[Any, Any] = value
     return found
 
 
-def _is_list(value: Any) -> TypeGuard[list[Any]]:
+def _is_list(value: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
     return type(value) in (list, tuple)
 
 
@@ -204,5 +252,10 @@ def _is_count(value: Any) -> bool:
 
 def _is_number(value: Any) -> bool:
     """Tell a number, or a tensor that is one."""
-    plain = isinstance(value, int | float) and not isinstance(value, bool)
-    return plain or (hasattr(value, "detach") and value.numel() == 1)
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) < 2**63
+    return isinstance(value, float) or (hasattr(value, "detach") and value.numel() == 1)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, bool) or _is_number(value)

@@ -133,8 +133,9 @@ def check_format_of_callbacks(saved: Any) -> None:
 
 
 def _check_whole(saved: Mapping[str, Any], sections: Sequence[str]) -> None:
-    if saved.get("version") != VERSION:
-        message = f"The state is of version {saved.get('version')}; this hookloop reads {VERSION}."
+    version = saved.get("version")
+    if type(version) is not int or version != VERSION:
+        message = f"The state is of version {version!s:.20}; this hookloop reads {VERSION}."
         raise StateError(message, fix="pip install --upgrade hookloop")
     missing = [section for section in sections if section not in saved]
     if missing:
@@ -274,12 +275,21 @@ def differences(model: Any, saved: Mapping[str, Any]) -> list[str]:
     own = model.state_dict() if model is not None else {}
     wrong = [f"{key} is missing" for key in own if key not in saved]
     wrong += [f"{key} is not in this model" for key in saved if key not in own]
+    shared = {key: (_shape(value), _shape(own[key])) for key, value in saved.items() if key in own}
     wrong += [
-        f"{key} has shape {tuple(value.shape)}, this model {tuple(own[key].shape)}"
-        for key, value in saved.items()
-        if key in own and hasattr(value, "shape") and value.shape != own[key].shape
+        f"{key} has shape {then}, this model {now}"
+        for key, (then, now) in shared.items()
+        if then != now
     ]
     return wrong
+
+
+def _shape(value: Any) -> tuple[int, ...] | str:
+    """Give the shape of a tensor; of what a module keeps beside its tensors, that it is none."""
+    if not hasattr(value, "layout"):
+        return "of no tensor"
+    shape = tuple(value.shape)
+    return shape if soundness.is_dense(value) else f"{shape} of another layout"
 
 
 def _check_model(loop: Loop, saved: Mapping[str, Any]) -> None:

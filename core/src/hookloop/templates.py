@@ -57,6 +57,14 @@ class PathTemplate:
         names = {*COUNTERS, *known}
         return [f"{name!r}.{did_you_mean(name, names)}" for name in sorted(self.fields - names)]
 
+    def gives(self, path: str) -> bool:
+        """Tell whether a path is one that `format` may give for some values."""
+        parts = [
+            re.escape(literal) + (r"(?!\.)[\w.+-]+" if name is not None else "")
+            for literal, name, *_ in self._parts
+        ]
+        return re.fullmatch("".join(parts), path) is not None
+
     def format(self, values: Mapping[str, Any], missing: Callable[[str], None]) -> str:
         """Fill the template in.
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 from hookloop import Callback
-from hookloop.errors import CapabilityError, SettingError
+from hookloop.errors import CapabilityError, SettingError, StateError
 from hookloop.monitor import Monitor
+from hookloop.state import differences
 from hookloop_early_stopping._patience import Patience
 
 if TYPE_CHECKING:
@@ -159,8 +160,11 @@ class EarlyStopping(Callback):
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        saved = state["best_weights"]
+        if saved is not None and (wrong := differences(self.model, saved)):
+            message = f"early_stopping: the best weights are of another model: {wrong[0]}."
+            raise StateError(message, fix="build the model as it was when the state was saved")
         self._monitor.load_state_dict(state["monitor"])
         self._patience.load_state_dict(state["patience"])
         self.stopped_epoch = int(state["stopped_epoch"])
-        saved = state["best_weights"]
         self.best_weights = saved and {key: value.clone() for key, value in saved.items()}

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from hookloop.errors import SettingError
 from hookloop.monitor import Monitor
+from hookloop.soundness import alike
 from hookloop.state import plain, restored
 from hookloop_learning_rate_scheduler._names import forget_base_rates, make, parse
 
@@ -168,6 +169,9 @@ class Stepper:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
+            if not alike(plain(scheduler.state_dict()), saved):
+                raise ValueError(f"what a {type(scheduler).__name__} held is of another kind")
         self._monitor.load_state_dict(state["monitor"])
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
             scheduler.load_state_dict(restored(saved))

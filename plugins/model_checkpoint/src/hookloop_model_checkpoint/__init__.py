@@ -271,6 +271,7 @@ class ModelCheckpoint(Callback):
         return {**self._decided(), "trigger": self._trigger.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        _checks.refuse_foreign(self._template, state["kept"])
         self._load_decided(state)
         self._kept.forget(os.path.exists)
         self._trigger.load_state_dict(state["trigger"])

@@ -6,11 +6,11 @@ import errno
 import math
 import os
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hookloop import files
-from hookloop.errors import CapabilityError, SettingError, listed
+from hookloop.errors import CapabilityError, SettingError, StateError, listed
 from hookloop.templates import PathTemplate
 
 if TYPE_CHECKING:
@@ -27,6 +27,15 @@ class Settings(Protocol):
     keep_last: int | None
     keep_best: int | None
     on_save_error: Any
+
+
+def refuse_foreign(template: PathTemplate, kept: Mapping[str, Any]) -> None:
+    """Refuse a state with files that this callback never wrote: it would delete them one day."""
+    for path in [*(one["path"] for one in kept["files"]), *kept["doomed"]]:
+        if not isinstance(path, str) or not template.gives(path):
+            what = f"{path!r}, which {template.text!r} never gives"
+            message = f"model_checkpoint: the state names a file {what}."
+            raise StateError(message, fix="use an intact state of such a run")
 
 
 def refuse_tensorflow(**given: Any) -> None:

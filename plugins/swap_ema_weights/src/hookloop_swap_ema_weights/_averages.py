@@ -63,9 +63,16 @@ class Averages:
 
     @torch.no_grad()
     def load(self, count: int, tensors: Mapping[str, Tensor]) -> None:
-        """Put back what `count` and `tensors` gave."""
+        """Put back what `count` and `tensors` gave.
+
+        Raises:
+            ValueError: If these are the averages of another model.
+        """
+        own = self.tensors()
+        if {n: t.shape for n, t in own.items()} != {n: t.shape for n, t in tensors.items()}:
+            raise ValueError("the averages are of another model")
         self._averaged.n_averaged.fill_(count)
-        for name, value in self.tensors().items():
+        for name, value in own.items():
             value.copy_(tensors[name])
 
     def _current(self) -> Iterator[tuple[str, Tensor]]:

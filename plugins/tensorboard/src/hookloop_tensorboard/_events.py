@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -53,6 +52,11 @@ class EventFiles:
 
     def continue_from(self, key: str, lengths: dict[str, int]) -> None:
         """Go on where the files had these lengths: the first write drops what came after."""
+        # The key stands in the pattern of the files that are cut: it must not mean others' too.
+        if not re.fullmatch(r"[0-9a-f]{8}", key) or not all(
+            type(n) is int for n in lengths.values()
+        ):
+            raise ValueError("the names and lengths of its files are none of ours")
         self.key, self.lengths = key, dict(lengths)
         self._current, self._waiting, self._cut = {}, {}, True
 
@@ -96,8 +100,8 @@ class EventFiles:
         names = (_STAMP.match(path.name) for path in (self.folder / run).glob("events*"))
         newest = max((int(name[1]) for name in names if name), default=0)
         stamp = max(int(time.time()), newest + 1)
-        host = socket.gethostname()
-        name = f"{run}/events.out.tfevents.{stamp:010d}.{host}.{os.getpid()}.{self.key}"
+        # Torch's own writer puts the machine's name here; this one is kept in saved states.
+        name = f"{run}/events.out.tfevents.{stamp:010d}.hookloop.{os.getpid()}.{self.key}"
         return self._current.setdefault(run, name)
 
     def _append(self, name: str, data: bytes) -> None:

@@ -1,0 +1,128 @@
+"""A process that dies at any system call of a save leaves a good state, and nothing for ever.
+
+Real processes, killed before each call that changes files and in the middle of each write, for
+everything in core and in our plugins that writes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+from system_calls import Call, Calls
+from write_paths import BROKEN, PATHS
+
+HOST = Path(__file__).parents[1] / "hosts" / "torn_writes.py"
+#: Calls of the third save, and those of them that write: at least so many.
+CALLS = {
+    "file": (6, 1),
+    "state as .pt": (7, 2),
+    "state as folder": (20, 3),
+    "backup": (19, 3),
+    "whole checkpoint": (9, 4),
+    "weights": (7, 2),
+    "safetensors": (6, 1),
+    "keep last": (10, 4),
+    "keep best": (7, 1),
+    "best and last": (18, 8),
+    "rows": (1, 1),
+    "rows with new columns": (6, 1),
+    "events": (2, 1),
+    "spool": (2, 1),
+    "target of a spool": (6, 1),
+    "lock": (12, 1),
+}
+
+
+@pytest.fixture
+def in_memory() -> Iterator[Path]:
+    """A folder for files that are synced often, and need not be for this; on a disk if need be."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="hookloop-", dir=memory) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def killed(tmp_path_factory: pytest.TempPathFactory, in_memory: Path) -> dict[str, Any]:
+    """All kills of this file; one of pytest's workers has them done for all."""
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+    results = root / "torn_writes.json"
+    with FileLock(root / "torn_writes.lock"):
+        if not results.exists():
+            done = subprocess.run(
+                [sys.executable, HOST, in_memory],
+                capture_output=True,
+                text=True,
+                timeout=300,
+                check=False,
+            )
+            assert done.returncode == 0, done.stderr
+            results.write_text(done.stdout.splitlines()[-1])
+    return dict(json.loads(results.read_text()))
+
+
+@pytest.mark.reliability("B2", "B5", "B7", "B9", "B10", "B11")
+@pytest.mark.parametrize("name", PATHS)
+def test_a_process_that_is_killed_at_any_call_of_a_save_loses_nothing(
+    killed: dict[str, Any], name: str
+) -> None:
+    """What was saved before, or the new one, is read whole; the next run sweeps, and goes on."""
+    assert killed[name]["problems"] == []
+    assert (killed[name]["calls"], killed[name]["writes"]) >= CALLS[name]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_writer_that_can_lose_something_is_caught(killed: dict[str, Any], name: str) -> None:
+    """So the test above can fail."""
+    assert killed[name]["problems"] != []
+
+
+@pytest.mark.reliability("B8")
+@pytest.mark.parametrize("name", ["backup", "keep last", "keep best", "state as folder"])
+def test_the_new_one_is_durable_before_the_old_one_is_touched(tmp_path: Path, name: str) -> None:
+    """All that goes, goes after the last sync of the folder in which the new one is."""
+    save = PATHS[name].begin(tmp_path, 0)
+    for number in (1, 2):
+        save(number)
+    with Calls(tmp_path) as calls:
+        save(3)
+    moved_in = max(
+        at
+        for at, call in enumerate(calls.done)
+        if call.name == "replace" and not call.target.name.startswith(".")
+    )
+    synced = [at for at, call in enumerate(calls.done) if is_sync(call, calls.done[moved_in])]
+    deleted = [at for at, call in enumerate(calls.done) if call.name in ("unlink", "rmdir")]
+    assert moved_in < min(at for at in synced if at > moved_in) < min(deleted)
+
+
+def is_sync(call: Call, moved: Call) -> bool:
+    return call.name == "fsync" and call.path == moved.path.parent
+
+
+@pytest.mark.reliability("C7")
+def test_temporary_files_are_beside_what_they_become(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder for temporary files plays no part: here there is none."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "absent"))
+    for name, path in PATHS.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        save = path.begin(folder, 0)
+        with Calls(tmp_path) as calls:
+            save(1)
+        moves = [call for call in calls.done if call.name == "replace"]
+        assert all(call.path.parent == call.target.parent for call in moves)
+        assert path.read(folder) == 1
+        shutil.rmtree(folder)
