@@ -28,7 +28,7 @@ BEYOND = (
     "trainer fitting computing data structures loaders transfer evaluation objectives "
     "optimizers models checks defaults lines "
     "hosting callback_list attached passes steps "
-    "signals profiling tables curves testing cli demo describe probe "
+    "signals rng twister profiling tables curves testing cli demo describe probe "
     "scaffold doctor outside resume_info __main__"
 ).split()
 MODULE_LINES, FUNCTION_LINES = 300, 40
