@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from hookloop import __version__, files, state
 from hookloop.errors import StateError
-from hookloop.saving import size_of
+from hookloop.saving import only_numbers, size_of
 from hookloop.torch_format import write_torch
 
 if TYPE_CHECKING:
@@ -380,6 +380,8 @@ def _weigh(value: Any, largest: float, depth: int = 0, known: dict[int, int] | N
         return 200
     if not isinstance(value, Mapping | list | tuple):
         return 16 + 4 * len(value) if isinstance(value, str | bytes) else 16
+    if not isinstance(value, Mapping) and only_numbers(value):
+        return 16 + 16 * len(value)
     if depth > _DEEPEST:
         raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
     if id(value) not in known:
