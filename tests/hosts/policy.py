@@ -27,7 +27,9 @@ ROLES = {"observer": True, "decider": False}
 
 def hooks(host: str) -> list[str]:
     """Give the hooks that training in a host fires, and those that answer what others do."""
-    lacking = {hook for f, names in agreement.HOOKS_OF.items() if f not in HOSTS[host] for hook in names}
+    lacking = {
+        hook for f, names in agreement.HOOKS_OF.items() if f not in HOSTS[host] for hook in names
+    }
     return [hook for hook in hookspecs.names() if hook not in lacking and hook not in PREDICTS]
 
 

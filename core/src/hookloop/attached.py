@@ -434,15 +434,13 @@ class AttachedLoop(Loop):
         return self._kept if self._again and self._kept is not None else now
 
     def check_extra_state(self, saved: Mapping[str, Any]) -> None:
-        held = saved["loop"].get("stateful", ())
-        need(type(held) in (list, tuple), "what stateful= held is no list")
-        if len(held) != len(self._stateful):
-            message = (
-                f"The state has {len(held)} objects of stateful=, this run {len(self._stateful)}."
-            )
+        held, passes = saved["loop"].get("stateful", []), saved["rng"].get("data")
+        sound = type(held) is list and isinstance(passes, Mapping) and "passes" in passes
+        need(sound, "it is of no loop of attach")
+        then, now = len(held), len(self._stateful)
+        if then != now:
+            message = f"The state has {then} objects of stateful=, this run {now}."
             raise StateError(message, fix="pass the same ones, in the same order")
-        passes = saved["rng"].get("data")
-        need(isinstance(passes, Mapping) and "passes" in passes, "it is of no loop of attach")
 
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
         for one, held in zip(self._stateful, saved["loop"].get("stateful", ()), strict=True):
