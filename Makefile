@@ -16,6 +16,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PLUGINS := $(sort $(filter-out plugins/in_%,$(patsubst %/,%,$(wildcard plugins/*/))))
+PEERS := lightning transformers accelerate keras skorch pytorch-ignite
 BRIDGES := $(sort $(patsubst %/,%,$(wildcard plugins/in_*/)))
 EXAMPLES := $(sort $(patsubst %/,%,$(wildcard examples/plugins/*/)))
 MANIFESTS := core/pyproject.toml $(wildcard plugins/*/pyproject.toml examples/plugins/*/pyproject.toml)
@@ -105,8 +106,26 @@ wheels: venv
 		$(BIN)/python -m build --quiet --wheel --no-isolation --outdir wheels $$folder || exit 1; done
 	ls wheels
 
+# hookloop beside the loop by hand: two minutes. A device: make bench ARGS="--device cuda".
 bench: venv
-	$(BIN)/python benchmarks/step.py
+	$(BIN)/python benchmarks/bench.py $(ARGS)
+
+# Past the bounds of benchmarks/bounds.py it fails. Not a part of make test: it wants a quiet machine.
+bench-check: venv
+	$(BIN)/python benchmarks/check.py $(ARGS)
+
+# All that hookloop is compared with, in one environment, so that all can take turns in one run.
+.venv-bench/installed: constraints.txt constraints-bridges.txt $(MANIFESTS)
+	@$(call environment,.venv-bench)
+	@test -e $@ || echo "Installing hookloop, torch and six other trainers into .venv-bench; this takes minutes."
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		torch matplotlib psutil "setuptools>=77" wheel
+	.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+		-c constraints-bridges.txt --no-build-isolation $(PEERS) $(foreach folder,core $(PLUGINS),-e ./$(folder))
+	touch $@
+
+bench-peers: .venv-bench/installed
+	.venv-bench/bin/python benchmarks/peers $(ARGS)
 
 # Keras lives in an environment of its own; what it decides is committed under parity/results/, so
 # that no test needs it.

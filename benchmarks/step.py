@@ -17,15 +17,11 @@ from __future__ import annotations
 
 import argparse
 import gc
-import os
-import re
-import shutil
 import statistics
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
+
+import counting
 
 STEPS, SHORT = 1000, 5
 COUNTED = (50, 200)
@@ -58,7 +54,7 @@ def measure(*, quick: bool = False) -> dict[str, float]:
     windows = time_steps(2 if quick else 15)
     quiet = {name: quiet_of(some) for name, some in windows.items()}
     times = {_timed(name): ratio for name, ratio in ratios(quiet).items()}
-    return {**ratios(count_instructions() if can_count() else {}), **times}
+    return {**ratios(count_instructions() if counting.can_count() else {}), **times}
 
 
 def ratios(measured: Mapping[str, float]) -> dict[str, float]:
@@ -103,10 +99,6 @@ def quiet_of(windows: list[float]) -> float:
     return statistics.quantiles(windows, n=10)[0]
 
 
-def can_count() -> bool:
-    return shutil.which("callgrind_control") is not None
-
-
 def time_steps(rounds: int) -> dict[str, list[float]]:
     """Measure seconds a step, in windows, contestants taking turns."""
     import torch
@@ -126,44 +118,24 @@ def time_steps(rounds: int) -> dict[str, list[float]]:
 
 def count_instructions() -> dict[str, float]:
     """Count instructions a step of every contestant, in one process under callgrind."""
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder) / "callgrind"
-        command = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}", sys.executable]
-        environment = {**os.environ, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
-        subprocess.run(
-            [*command, __file__, "--counted"], check=True, env=environment, capture_output=True
-        )
-        found = {}
-        for dump in out.parent.glob("callgrind.*"):
-            text = dump.read_text(errors="replace")
-            name = re.search(r"^desc: Trigger: dump end (.*)$", text, re.MULTILINE)
-            total = re.search(r"^totals: (\d+)$", text, re.MULTILINE)
-            if name and total:
-                found[name[1].replace("_", " ")] = int(total[1]) / (COUNTED[1] - COUNTED[0])
-    return found
+    stretches = counting.count([sys.executable, __file__, "--counted"])
+    steps = COUNTED[1] - COUNTED[0]
+    return {name: of / steps for name, of in zip(_runs(STEPS), stretches, strict=True)}
 
 
 def run_counted() -> None:
-    """Be the process under callgrind: dump the counts at the first and the last step that count."""
+    """Be the process under callgrind: mark the first and the last step that count."""
     from contestants import Batches
 
+    def at_window(number: int) -> None:
+        if number in COUNTED:
+            counting.mark()
+
     gc.disable()
-    for name, (run, steps, epochs) in _runs(COUNTED[1] + SHORT).items():
+    for run, steps, epochs in _runs(COUNTED[1] + SHORT).values():
         batches = Batches(steps)
-        label = name.replace(" ", "_")
-
-        def at_window(number: int, label: str = label) -> None:
-            if number in COUNTED:
-                _dump(f"{'begin' if number == COUNTED[0] else 'end'} {label}")
-
         batches.at_window = at_window
         run(batches, epochs)
-
-
-def _dump(name: str) -> None:
-    subprocess.run(
-        ["callgrind_control", f"--dump={name}", str(os.getpid())], check=True, capture_output=True
-    )
 
 
 def report(windows: dict[str, list[float]], instructions: dict[str, float]) -> None:
@@ -195,7 +167,7 @@ def main() -> None:
     if arguments.counted:
         run_counted()
         return
-    counted = not arguments.no_instructions and can_count()
+    counted = not arguments.no_instructions and counting.can_count()
     report(time_steps(arguments.rounds), count_instructions() if counted else {})
 
 

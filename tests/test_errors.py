@@ -73,14 +73,14 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
             (tmp_path / f"{module}.py").write_text(source)
     loaded = set(sys.modules)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *(p for p in sys.path if not _has_ours(p))])
-    discovery.installed.cache_clear()
+    discovery.scan.cache_clear()
     yield
     for name in {
         name for name in sys.modules if name.startswith(("acme", "one_", "two_"))
     } - loaded:
         del sys.modules[name]
     monkeypatch.undo()
-    discovery.installed.cache_clear()
+    discovery.scan.cache_clear()
 
 
 def _has_ours(folder: str) -> bool:

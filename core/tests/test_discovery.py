@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from hookloop import HookloopError, available, discovery
-from hookloop.discovery import Plugin, installed, plugin_of
+from hookloop import HookloopError, available, discovery, load_callbacks
+from hookloop.cli import main
+from hookloop.defaults import with_bar
+from hookloop.discovery import Plugin, installed, plugin_of, scan
 
 Install = Callable[..., None]
 
@@ -32,13 +35,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         for file, text in (("METADATA", metadata), ("entry_points.txt", points)):
             if text is not None:
                 (info / file).write_bytes(text.encode() if isinstance(text, str) else text)
-        installed.cache_clear()
+        scan.cache_clear()
 
     yield install
     for name in set(sys.modules) - loaded:
         del sys.modules[name]
     monkeypatch.undo()
-    installed.cache_clear()
+    scan.cache_clear()
 
 
 def points(line: str) -> str:
@@ -49,6 +52,32 @@ def test_installed_callbacks_are_listed_without_importing_any(install: Install) 
     """Name as its owner writes it, and who that is."""
     install("acme_ema-1.2", points("My-Ema = not_there:Ema"))
     assert available()["My-Ema"] == [Plugin("My-Ema", "acme-ema", "1.2", "not_there:Ema")]
+
+
+def test_a_process_looks_through_all_distributions_once(
+    install: Install, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For the list, for each name, for the progress bar, for commands, and for a wrong name."""
+    install("acme_ema-1.2", points("ema = not_there:Ema"))
+    scans: list[int] = []
+    real = metadata.distributions
+
+    def counted() -> Iterable[metadata.Distribution]:
+        scans.append(1)
+        return real()
+
+    monkeypatch.setattr(metadata, "distributions", counted)
+    main(["list"])
+    for words in (["nothing"], ["--help"]):
+        with pytest.raises(SystemExit):
+            main(words)
+    load_callbacks(["history", "early_stopping", "csv_logger:filename=log.csv"])
+    with_bar([], "auto")
+    with pytest.raises(HookloopError):
+        load_callbacks("early_stoping")
+
+    assert "ema " in capsys.readouterr().out
+    assert scans == [1]
 
 
 def test_the_core_s_own_are_always_there() -> None:

@@ -33,7 +33,7 @@ def hooks(host: str) -> list[str]:
     return [hook for hook in hookspecs.names() if hook not in lacking and hook not in PREDICTS]
 
 
-class Planted(Exception):
+class PlantedError(Exception):
     """What the callback under test raises."""
 
 
@@ -127,12 +127,12 @@ class Table:
         """Give a training in which nothing fails, but what provokes the hook."""
         kind = hook if hook in ("on_message", "on_exception") else "nothing"
         if kind not in self._references:
-            self._references[kind] = run(self.train, kind, Fails("nothing", Planted()))
+            self._references[kind] = run(self.train, kind, Fails("nothing", PlantedError()))
         return self._references[kind]
 
     def check(self, hook: str, role: str) -> None:
         """Train with a callback of some role that fails in a hook, and check what follows."""
-        fails = Fails(hook, Planted(hook), observer=ROLES[role])
+        fails = Fails(hook, PlantedError(hook), observer=ROLES[role])
         found = run(self.train, hook, fails)
         assert fails.calls == 1
         (check_observer if fails.observer else check_decider)(hook, found, self.reference(hook))
@@ -142,7 +142,7 @@ def check_observer(hook: str, found: Run, wanted: Run) -> None:
     """It is warned of once, and off; everything else is as without it."""
     [warning] = found.warned
     assert warning.startswith(f"fails failed in {hook}")
-    assert f"Planted: {hook}" in warning
+    assert f"PlantedError: {hook}" in warning
     assert type(found.raised) is type(wanted.raised)
     for one, other in ((found.first, wanted.first), (found.last, wanted.last)):
         assert _told(one.calls) == _told(other.calls)
@@ -158,7 +158,7 @@ def check_decider(hook: str, found: Run, wanted: Run) -> None:
     notes = getattr(found.raised, "__notes__", [])
     if hook == "on_exception":
         assert type(found.raised) is RuntimeError
-        assert "and then Planted: on_exception" in notes
+        assert "and then PlantedError: on_exception" in notes
     else:
         assert found.raised is found.fails.error
         said = [note for note in notes if note.startswith("raised by callback 'fails'")]

@@ -1,4 +1,4 @@
-"""A plugin cannot take the run down unless it is one that decides: every hook, every host of core."""
+"""A plugin cannot take the run down unless it is one that decides: in every hook and host."""
 
 from __future__ import annotations
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 ADD, REMOVE = "HOOKLOOP_CALLBACKS", "HOOKLOOP_DISABLE"
 _depth: ContextVar[int] = ContextVar("hookloop_depth", default=0)
+#: Loops of the runs that are under way and sure to end, in whatever thread.
+under_way: list[Any] = []
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,12 +102,19 @@ def _checked(item: str) -> str:
 
 
 @contextmanager
-def outermost() -> Iterator[None]:
-    """Mark a run as under way, so that runs inside of it are known to be nested."""
+def outermost(*loops: Any) -> Iterator[None]:
+    """Mark a run as under way, so that runs inside of it are known to be nested.
+
+    Args:
+        *loops: Its loop; no other run takes that one's callbacks meanwhile.
+    """
     token = _depth.set(_depth.get() + 1)
+    under_way.extend(loops)
     try:
         yield
     finally:
+        for loop in loops:  # not the last ones: there are other threads
+            under_way.remove(loop)
         _depth.reset(token)
 
 

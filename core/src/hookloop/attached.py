@@ -12,7 +12,6 @@ from hookloop.arguments import outermost
 from hookloop.capabilities import HOSTS
 from hookloop.checkpoints import load_state
 from hookloop.checks import at_least
-from hookloop.driver import under_way
 from hookloop.errors import ArgumentError, HookloopError, StateError
 from hookloop.hosting import Run, start
 from hookloop.logs import Logs
@@ -170,8 +169,7 @@ class AttachedLoop(Loop):
             raise HookloopError(message, fix="call hookloop.attach(...) again for another run")
         self._entered = True
         try:
-            self._open.enter_context(outermost())
-            self._open.enter_context(under_way(self))
+            self._open.enter_context(outermost(self))
             self._open.enter_context(signals.handled(self))
             if self._resume is not None:
                 self._run.act(self.load_state_dict, load_state(self._resume))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -24,6 +24,7 @@ GROUP = "hookloop.callbacks"
 COMMANDS = "hookloop.commands"
 #: Extras of core that are not callbacks.
 _NOT_CALLBACKS = ("testing", "demo", "plot", "keras", "all")
+_HEADER = re.compile(r"^(Name|Version):[ \t]*(.*\S)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,8 @@ def canonical(distribution: str) -> str:
     return re.sub(r"[-_.]+", "-", distribution).lower()
 
 
-@cache
 def installed(group: str = GROUP) -> dict[str, tuple[Plugin, ...]]:
-    """Scan what is installed, once a process, without importing any of it.
+    """Tell what is installed, without importing any of it.
 
     Args:
         group: `GROUP` for callbacks, `COMMANDS` for commands.
@@ -79,47 +79,52 @@ def installed(group: str = GROUP) -> dict[str, tuple[Plugin, ...]]:
     Returns:
         For each normalized name, the plugins of that name, one a distribution.
     """
-    found: dict[str, dict[str, Plugin]] = {}
-    for plugin in _scan(group):
-        owners = found.setdefault(normalized(plugin.name), {})
-        owners.setdefault(canonical(plugin.distribution), plugin)
+    return scan()[group]
+
+
+@cache
+def scan() -> dict[str, dict[str, tuple[Plugin, ...]]]:
+    """Look through all distributions: once a process, and for both groups at once."""
+    from importlib import metadata  # 20 ms, and not needed by whoever passes instances
+
+    found: dict[str, dict[str, dict[str, Plugin]]] = {GROUP: {}, COMMANDS: {}}
+    for distribution in metadata.distributions():
+        try:
+            plugins = list(_plugins(distribution))
+        except Exception:  # noqa: S112  # damaged beyond reading: matters to nobody else
+            continue
+        for group, plugin in plugins:
+            owners = found[group].setdefault(normalized(plugin.name), {})
+            owners.setdefault(canonical(plugin.distribution), plugin)
     return {
-        name: tuple(owners[key] for key in sorted(owners)) for name, owners in sorted(found.items())
+        group: {
+            name: tuple(owners[k] for k in sorted(owners)) for name, owners in sorted(of.items())
+        }
+        for group, of in found.items()
     }
 
 
-def _scan(group: str) -> list[Plugin]:
-    from importlib import metadata  # 20 ms, and not needed by whoever passes instances
-
-    plugins = []
-    for distribution in metadata.distributions():
-        try:
-            plugins += _plugins(distribution, group)
-        except Exception:  # noqa: S112  # damaged beyond reading: matters to nobody else
-            continue
-    return plugins
-
-
-def _plugins(distribution: Any, group: str) -> list[Plugin]:
+def _plugins(distribution: Any) -> Iterator[tuple[str, Plugin]]:
+    """Find the callbacks and commands of a distribution, each with its group."""
     text = distribution.read_text("entry_points.txt")
-    if not text or group not in text:
-        return []
+    if not text or (GROUP not in text and COMMANDS not in text):
+        return
     name, version = _identity(distribution)
-    points = distribution.entry_points.select(group=group)
-    return [
-        Plugin(point.name, name, version, point.value.partition("[")[0].replace(" ", ""))
-        for point in points
-    ]
+    for point in distribution.entry_points:
+        if point.group in (GROUP, COMMANDS):
+            where = point.value.partition("[")[0].replace(" ", "")
+            yield point.group, Plugin(point.name, name, version, where)
 
 
 def _identity(distribution: Any) -> tuple[str, str]:
     """Tell name and version; of an installation without METADATA the folder's name, and none."""
-    try:
-        name, version = (distribution.metadata.get(key) for key in ("Name", "Version"))
-    except Exception:  # what a missing file leads to differs between versions of Python
-        name = version = None
-    if name:
-        return str(name), str(version or "")
+    try:  # only the head: to have a whole README parsed takes longer than all the rest
+        text = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+        found = dict(_HEADER.findall(text.partition("\n\n")[0]))
+    except Exception:  # what a file that cannot be read leads to differs between versions of Python
+        found = {}
+    if "Name" in found:
+        return found["Name"], found.get("Version", "")
     folder = getattr(distribution, "_path", None)
     return getattr(folder, "name", "unknown").partition("-")[0], ""
 

@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from hookloop import state
+from hookloop.arguments import under_way
 from hookloop.capabilities import HOSTS
 from hookloop.errors import CapabilityError, HookloopError, listed
 from hookloop.logs import Logs
 from hookloop.loop import Loop
-
-_under_way: list[Loop] = []
-
-
-@contextmanager
-def under_way(loop: Loop) -> Iterator[None]:
-    """Have no other run take the callbacks of one that is sure to end, until it has."""
-    _under_way.append(loop)
-    try:
-        yield
-    finally:
-        _under_way.remove(loop)
 
 
 class Driver:
@@ -62,7 +51,7 @@ class Driver:
 
     def _bind(self) -> None:
         loop = self.loop
-        taken = [one for other in _under_way for one in other.callbacks.values()]
+        taken = [one for other in under_way for one in other.callbacks.values()]
         for name, callback in loop.callbacks.items():
             if any(callback is one for one in taken):
                 message = f"{name} is in use by another run, which has not ended."

@@ -98,8 +98,9 @@ class Registry:
         try:
             return self._compiled[hook]
         except KeyError:
-            call = self._compiled[hook] = self._compile(hook)
-            return call
+            call, profile = self._compile(hook), self._profile
+            self._compiled[hook] = call if profile is None else profile.noting(hook, call)
+            return self._compiled[hook]
 
     def call(self, hook: str, **arguments: Any) -> Any:
         """Call a hook by name, also one that a plugin brought.
@@ -200,10 +201,6 @@ class Registry:
     # -- compiled calls -------------------------------------------------------------------
 
     def _compile(self, hook: str) -> Call | None:
-        call = self._compile_plain(hook)
-        return call if self._profile is None else self._profile.noting(hook, call)
-
-    def _compile_plain(self, hook: str) -> Call | None:
         chain = self._ordered(hook)
         if not chain and not self._tracers:
             return None
@@ -366,6 +363,9 @@ class _Adapter:
             wrapper=implementation.wrapper,
         )(function)
         setattr(self, implementation.hook, marked)
+
+    def __dir__(self) -> list[str]:  # pluggy looks at each, for 50 microseconds
+        return [self.implementation.hook]
 
 
 def _off(*args: Any, **kwargs: Any) -> None:

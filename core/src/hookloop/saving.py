@@ -29,6 +29,7 @@ _UNITS = {
     **dict.fromkeys(("min", "minute", "minutes"), ("seconds", 60)),
     **dict.fromkeys(("h", "hour", "hours"), ("seconds", 3600)),
 }
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 _FIX = "save_freq='epoch', a number of batches, or words: '2 epochs', '500 steps', '10 min'"
 
 
@@ -278,8 +279,10 @@ class Snapshot:
                 copied._metadata = value._metadata
             return copied
         if type(value) in (list, tuple):
+            if _PLAIN.issuperset(map(type, value)):
+                return value[:]  # a call for each number of a long history would take longest
             return type(value)(self._copy(v, f"{path}/{i}") for i, v in enumerate(value))
-        if type(value) in (type(None), bool, int, float, str, bytes):
+        if type(value) in _PLAIN:
             return value
         for plain in (int, float, str):  # subclasses, such as numpy.float64, lose nothing
             if isinstance(value, plain):

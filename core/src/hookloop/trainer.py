@@ -24,7 +24,7 @@ from hookloop.checks import (
 from hookloop.computing import Computing
 from hookloop.data import Source, make_source, split
 from hookloop.defaults import Verbose, with_bar, with_defaults
-from hookloop.driver import Driver, under_way
+from hookloop.driver import Driver
 from hookloop.errors import ArgumentError
 from hookloop.evaluation import evaluate, predict
 from hookloop.fitting import Fitting, TrainerLoop
@@ -341,7 +341,7 @@ class Trainer:
 @contextmanager
 def _ends(loop: TrainerLoop, driver: Driver) -> Iterator[None]:
     """Have every callback see its end, and nested runs know that they are nested."""
-    with arguments.outermost(), under_way(loop):
+    with arguments.outermost(loop):
         try:
             if loop.said:
                 loop.message(loop.said)

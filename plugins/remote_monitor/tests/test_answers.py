@@ -8,6 +8,7 @@ from hookloop_remote_monitor._sender import delay, judged
 BACKOFF = (1.0, 60.0)
 
 
+@pytest.mark.reliability("F7")
 @pytest.mark.parametrize(
     ("status", "delivered", "again"),
     [
@@ -45,6 +46,7 @@ def test_retry_after_is_seconds_or_a_date(asked: str | None, seconds: float | No
     assert judged(503, asked).after == seconds
 
 
+@pytest.mark.reliability("F7")
 @pytest.mark.parametrize(
     ("chance", "delays"),
     [

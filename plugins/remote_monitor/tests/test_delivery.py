@@ -51,6 +51,7 @@ def test_an_epoch_is_posted_as_keras_does(server: Any, run: Run) -> None:
     assert got.headers["Content-Length"] == str(len(FIRST))
 
 
+@pytest.mark.reliability("F6")
 def test_as_json_the_body_is_the_json(server: Any, run: Run) -> None:
     """``send_as_json``, another path, and what JSON has no number for."""
     callbacks = run(RemoteMonitor(server.root, path="/x?y=1", send_as_json=True))
@@ -156,6 +157,7 @@ def test_no_batch_waits_for_an_accelerator(server: Any, run: Run) -> None:
 # -- a bad one ---------------------------------------------------------------
 
 
+@pytest.mark.reliability("F2", "F7")
 @pytest.mark.parametrize("status", [500, 502, 503, 408, 429])
 def test_what_passes_is_sent_again(server: Any, run: Run, status: int) -> None:
     """In order, with the same key and body; the cause is said once, at the next hook."""
@@ -171,6 +173,7 @@ def test_what_passes_is_sent_again(server: Any, run: Run, status: int) -> None:
     assert len(warned) == 1
 
 
+@pytest.mark.reliability("F7")
 @pytest.mark.parametrize("status", [301, 400, 401, 404, 422])
 def test_what_stays_so_is_dropped_and_said(server: Any, run: Run, status: int) -> None:
     """Sent once; the others go on."""
@@ -185,6 +188,7 @@ def test_what_stays_so_is_dropped_and_said(server: Any, run: Run, status: int) -
     assert f"remote_monitor: 1 events were refused by {server.root}, and dropped.\nfix:" in second
 
 
+@pytest.mark.reliability("F7")
 def test_retry_after_is_honoured(server: Any, run: Run) -> None:
     """The event is not sent before, not even because training ends."""
     server.once(lambda handler: handler.answer(429, Retry_After="1"))
@@ -224,6 +228,7 @@ def garbage(handler: Any) -> None:
     handler.wfile.write(b"\x00\xff\r\n\r\n")
 
 
+@pytest.mark.reliability("F2")
 @pytest.mark.parametrize("act", [hang, drop, half, garbage])
 def test_no_proper_answer_is_as_none(server: Any, run: Run, act: Any) -> None:
     """The event is sent again, and arrives."""
@@ -236,6 +241,7 @@ def test_no_proper_answer_is_as_none(server: Any, run: Run, act: Any) -> None:
     assert len({request.key for request in server.requests}) == 2
 
 
+@pytest.mark.reliability("F2")
 def test_a_server_that_dies_and_comes_back_gets_everything(server: Any, run: Run) -> None:
     """In order, without a loss."""
     callbacks = run(RemoteMonitor(server.root, **FAST))
@@ -265,6 +271,7 @@ def endless(handler: Any) -> None:
         handler.server.owner.poured = poured
 
 
+@pytest.mark.reliability("F10")
 def test_an_endless_answer_is_not_read(server: Any, run: Run) -> None:
     """Its status is enough: the connection is closed, and the event counts as delivered."""
     server.once(endless)
@@ -278,7 +285,7 @@ def test_an_endless_answer_is_not_read(server: Any, run: Run) -> None:
 # -- training is not disturbed ---------------------------------------------------------------
 
 
-@pytest.fixture(params=["hanging", "silent", "refusing", "failing", "slow"])
+@pytest.fixture(params=["hanging", "silent", "refusing", "failing", "busy", "closing", "slow"])
 def dead(request: pytest.FixtureRequest, server: Any, silent: str, nobody: str) -> str:
     """The address of a server that is of no use."""
 
@@ -286,14 +293,20 @@ def dead(request: pytest.FixtureRequest, server: Any, silent: str, nobody: str) 
         handler.answer(500)
         return True
 
+    def ask_to_wait(handler: Any) -> bool:
+        handler.answer(429, Retry_After="60")
+        return True
+
     def answer_late(handler: Any) -> None:
         server.release.wait(0.5)
 
-    behaviours = {"failing": fail, "slow": answer_late}
+    behaviours = {"failing": fail, "busy": ask_to_wait, "slow": answer_late}
+    behaviours["closing"] = lambda handler: drop(handler) or True
     server.behave = behaviours.get(request.param, lambda handler: hang(handler) or True)
     return {"silent": silent, "refusing": nobody}.get(request.param, server.root)
 
 
+@pytest.mark.reliability("F1", "F5")
 @pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_no_hook_waits_for_the_server(dead: str, run: Run, spooled: bool, tmp_path: Any) -> None:
@@ -311,6 +324,7 @@ def test_no_hook_waits_for_the_server(dead: str, run: Run, spooled: bool, tmp_pa
     assert time.perf_counter() - begun < 1.0
 
 
+@pytest.mark.reliability("F4")
 def test_what_memory_lost_is_said_at_the_end(nobody: str, run: Run) -> None:
     """With the number: those that had no room, and those that are left."""
     callbacks = run(RemoteMonitor(nobody, queue_size=3, flush_timeout=0.0))
@@ -318,10 +332,11 @@ def test_what_memory_lost_is_said_at_the_end(nobody: str, run: Run) -> None:
         finish(callbacks, *range(10))
     assert str(warned[-1].message) == (
         f"remote_monitor: 10 events were not delivered to {nobody}, and are lost.\n"
-        "fix: spool=PATH keeps events on disk, and queue_size= says how many"
+        "fix: spool=PATH keeps events on disk; queue_size= and queue_bytes= say how many"
     )
 
 
+@pytest.mark.reliability("A10")
 def test_it_only_observes(server: Any) -> None:
     """Weights and random numbers are those of a run without it."""
 
@@ -355,6 +370,7 @@ def test_it_only_observes(server: Any) -> None:
         ("backoff", (2, 1)),
         ("backoff", (0, 1)),
         ("queue_size", 0),
+        ("queue_bytes", 0),
     ],
 )
 def test_numbers_that_make_no_sense_are_refused(setting: str, value: Any) -> None:

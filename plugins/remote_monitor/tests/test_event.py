@@ -49,6 +49,7 @@ def test_the_body_is_that_of_requests(send: dict[str, Any], as_json: bool) -> No
     assert made.kind == wanted.headers["Content-Type"]
 
 
+@pytest.mark.reliability("F6")
 @pytest.mark.parametrize(
     ("value", "wanted"),
     [

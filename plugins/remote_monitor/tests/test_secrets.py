@@ -63,6 +63,7 @@ def echo(handler: Any) -> bool:
     return True
 
 
+@pytest.mark.reliability("F9")
 @pytest.mark.parametrize("behave", [None, redirect, fail, drop, echo, "nobody", "unknown host"])
 @pytest.mark.parametrize("spooled", [False, True], ids=["memory", "spool"])
 def test_a_secret_appears_nowhere(
@@ -139,6 +140,7 @@ def test_an_ill_typed_secret_is_not_repeated() -> None:
     assert SECRET not in str(refused.value)
 
 
+@pytest.mark.reliability("F8")
 def test_no_redirection_is_followed(server: Any, run: Run) -> None:
     """Neither to another host, which would get the credentials, nor to this one."""
     with socket.create_server(("127.0.0.1", 0)) as other:
@@ -163,6 +165,68 @@ def test_credentials_of_netrc_replace_no_header(
     assert server.requests[0].headers["Authorization"] == f"Bearer {SECRET}"
 
 
+# -- on the way ---------------------------------------------------------------
+
+EXPOSED = {
+    "user of the address": {"root": f"http://me:{SECRET}@no.invalid"},
+    "authorization": {"headers": {"authorization": SECRET}},
+    "a key": {"headers": {"X-Api-Key": SECRET}},
+}
+
+
+@pytest.mark.reliability("F8")
+@pytest.mark.parametrize("settings", EXPOSED.values(), ids=EXPOSED)
+def test_credentials_that_travel_in_the_clear_are_warned_of(
+    settings: dict[str, Any], run: Run
+) -> None:
+    """Once, when the run starts, without them."""
+    with pytest.warns(RuntimeWarning, match="travel to http://no.invalid without enc") as warned:
+        run(RemoteMonitor(**{"root": "http://no.invalid", "flush_timeout": 0.0, **settings}))
+    assert [SECRET in str(one.message) for one in warned] == [False]
+
+
+@pytest.mark.reliability("F8")
+@pytest.mark.parametrize(
+    ("root", "headers"),
+    [
+        ("https://no.invalid", {"Authorization": SECRET}),
+        ("http://127.0.0.1:9", {"Authorization": SECRET}),
+        ("http://localhost:9", {"Authorization": SECRET}),
+        ("http://no.invalid", {"X-Run": "one"}),
+    ],
+)
+def test_what_nobody_can_read_on_the_way_is_not_warned_of(
+    root: str, headers: dict[str, str]
+) -> None:
+    """Encrypted, within this machine, or no credentials."""
+    assert not Client(root, headers, 5.0).exposed
+
+
+@pytest.mark.reliability("F11")
+def test_a_proxy_of_the_environment_is_used(
+    server: Any, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As everywhere in requests."""
+    monkeypatch.setenv("http_proxy", server.root)
+    monkeypatch.setenv("no_proxy", "")
+    fit(run(RemoteMonitor("http://no.invalid")))
+    assert [request.path for request in server.requests] == [
+        "http://no.invalid/publish/epoch/end/"
+    ] * 2
+
+
+@pytest.mark.reliability("F11")
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_what_is_for_this_machine_goes_through_no_proxy(
+    server: Any, nobody: str, run: Run, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    """requests would ask the proxy, which has another idea of what this machine is."""
+    monkeypatch.setenv("http_proxy", nobody)
+    monkeypatch.setenv("no_proxy", "example.org")
+    fit(run(RemoteMonitor(server.root.replace("127.0.0.1", host))))
+    assert [request.path for request in server.requests] == ["/publish/epoch/end/"] * 2
+
+
 # -- TLS ---------------------------------------------------------------
 
 
@@ -184,6 +248,7 @@ def secure(server: Any, tmp_path: Path) -> str:
     return server.root.replace("http:", "https:")
 
 
+@pytest.mark.reliability("F8")
 def test_a_certificate_that_nobody_signed_is_refused(secure: str, server: Any) -> None:
     """The reason is said; no byte of the event is sent; it is kept."""
     client = Client(f"{secure}/{SECRET}", {"Authorization": SECRET}, 5.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -57,6 +58,7 @@ def test_the_next_run_sends_what_is_left_before_its_own(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.reliability("F4")
 @pytest.mark.filterwarnings("ignore:.*(cannot be reached|were not delivered):RuntimeWarning")
 def test_beyond_the_bound_the_oldest_are_lost_and_counted(
     server: Any, run: Run, nobody: str, tmp_path: Path
@@ -83,6 +85,7 @@ sys.stdin.read()
 """
 
 
+@pytest.mark.reliability("F3")
 @pytest.mark.parametrize("answered", [0, 3, 40])
 def test_a_killed_process_loses_no_event(
     server: Any, run: Run, tmp_path: Path, answered: int
@@ -103,6 +106,28 @@ def test_a_killed_process_loses_no_event(
     assert indices(server.requests) == list(range(50))
     assert len(server.requests) <= 50 + 2
     assert len({request.body for request in server.requests}) == 50
+
+
+@pytest.mark.reliability("F3")
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.filterwarnings("ignore:.*1 events were not delivered:RuntimeWarning")  # half written
+def test_a_process_that_is_killed_at_any_time_loses_no_event(
+    server: Any, run: Run, tmp_path: Path, seed: int
+) -> None:
+    """While it writes the next one, or sends; those that it says to have are there."""
+    drawn, told = random.Random(seed), -1
+    server.behave = lambda handler: drawn.random() < 0.3 and (handler.answer(503) or True)
+    words = [sys.executable, "-c", CHILD, server.root, str(tmp_path / "spool"), "100000"]
+    with subprocess.Popen(words, stdin=-1, stdout=-1, stderr=-1, text=True) as child:
+        assert child.stdout is not None
+        for _ in range(drawn.randrange(1, 300)):
+            told = int(child.stdout.readline())
+        child.send_signal(signal.SIGKILL)
+        told = max([told, *(int(line) for line in child.stdout if line.endswith("\n"))])
+    server.behave = lambda handler: None
+    run(RemoteMonitor(server.root, spool=tmp_path / "spool", flush_timeout=60.0)).on_train_end()
+    assert indices(server.accepted)[: told + 1] == list(range(told + 1))
+    assert len({request.body for request in server.accepted}) == len(keys(server.accepted))
 
 
 @pytest.mark.filterwarnings("ignore:.*cannot be reached:RuntimeWarning")

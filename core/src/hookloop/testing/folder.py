@@ -42,12 +42,12 @@ def offered(folder: Path) -> Iterator[list[str]]:
         _write_metadata(Path(metadata), folder, project, points)
         source = folder / "src" if (folder / "src").is_dir() else folder
         sys.path[:0] = [metadata, str(source)]
-        discovery.installed.cache_clear()
+        discovery.scan.cache_clear()
         try:
             yield list(points)
         finally:
             sys.path[:] = places
-            discovery.installed.cache_clear()
+            discovery.scan.cache_clear()
             for name in set(sys.modules) - known:
                 if _is_below(folder, sys.modules[name]):
                     del sys.modules[name]

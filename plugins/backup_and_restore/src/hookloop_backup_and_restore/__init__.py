@@ -216,14 +216,14 @@ class BackupAndRestore(Callback):
         saving = self._saving
         if saving is None or not (wait or saving.done()):
             return
-        self._saving = None
-        try:
+        try:  # a second Ctrl+C leaves the waiting, and the end of the run waits for it again
             what = f"{self._own_name()}: a state in {self.backup_dir}"
             files.finish(saving, self.loop.message, what)
         except Exception as error:
+            self._saving = None
             self._fail(error)
         else:
-            self._damaged = []  # deleted with it
+            self._saving, self._damaged = None, []  # those were deleted with it
 
     def _fail(self, error: Exception) -> None:
         self._saved = None

@@ -43,6 +43,7 @@ class RemoteMonitor(Callback):
         flush_timeout: Seconds that the end of training waits for what is not delivered yet.
         backoff: Seconds to wait after the first failure, and the most after several.
         queue_size: Events that may wait; beyond it the oldest are lost.
+        queue_bytes: Bytes that they may take together, likewise.
         batches: Whether every batch is an event too.
 
     Raises:
@@ -66,17 +67,19 @@ class RemoteMonitor(Callback):
         flush_timeout: float = 5.0,
         backoff: tuple[float, float] = (1.0, 60.0),
         queue_size: int = 10_000,
+        queue_bytes: int = 64_000_000,
         batches: bool = False,
     ) -> None:
-        if not (timeout > 0 <= flush_timeout and 0 < backoff[0] <= backoff[1] and queue_size > 0):
-            asked = f"{timeout=}, {flush_timeout=}, {backoff=}, {queue_size=}"
+        room = queue_size > 0 and queue_bytes > 0
+        if not (timeout > 0 <= flush_timeout and 0 < backoff[0] <= backoff[1] and room):
+            asked = f"{timeout=}, {flush_timeout=}, {backoff=}, {queue_size=}, {queue_bytes=}"
             fix = "flush_timeout=0 or more, the others more than 0, of backoff the shorter first"
             raise SettingError(f"remote_monitor: these make no sense: {asked}.", fix=fix)
         self.root, self.path, self.field = root, path, field
         self.headers = dict(headers or {})
         self.send_as_json, self.spool = send_as_json, spool
         self.timeout, self.flush_timeout, self.backoff = timeout, flush_timeout, backoff
-        self.queue_size = queue_size
+        self.queue_size, self.queue_bytes = queue_size, queue_bytes
         if not batches:  # then the hook is none, and costs nothing
             setattr(self, "on_train_batch_end", None)
         self._run = ""
@@ -91,6 +94,9 @@ class RemoteMonitor(Callback):
         self._run, self._batches = uuid4().hex, []
         client = Client(self.root + self.path, self.headers, self.timeout)
         self._sender = Sender(self._queue(client.origin), client, self.backoff)
+        if client.exposed:
+            told = f"credentials travel to {client.origin} without encryption"
+            self._warn([f"{told}, and can be read on the way.\nfix: root='https://...'"])
 
     @hookimpl(trylast=True)
     def on_train_batch_end(self, batch: int, logs: Mapping[str, Any] | None = None) -> None:
@@ -120,18 +126,18 @@ class RemoteMonitor(Callback):
             )
         lost = sender.queue.lost + (left if self.spool is None else 0)
         if lost:
-            fix = "spool=PATH keeps events on disk, and queue_size= says how many"
+            fix = "spool=PATH keeps events on disk; queue_size= and queue_bytes= say how many"
             self._warn([f"{lost} events were not delivered to {where}, and are lost.\nfix: {fix}"])
         if sender.refused:
             self._warn([f"{sender.refused} events were refused by {where}, and dropped."])
 
     def _queue(self, origin: str) -> Queue:
         if self.spool is None:
-            return Queue(self.queue_size)
+            return Queue(self.queue_size, self.queue_bytes)
         from hookloop_remote_monitor._sync import remember
 
         folder = Path(self.spool).resolve()  # the script may go to another folder
-        queue = Queue(self.queue_size, folder)
+        queue = Queue(self.queue_size, self.queue_bytes, folder)
         remember(folder, origin, root=self.root, path=self.path, header=self.headers)
         return queue
 

@@ -12,13 +12,14 @@ from hookloop_remote_monitor._event import Event
 
 
 class Queue:
-    """Keeps events in order, up to a number; beyond it the oldest are lost.
+    """Keeps events in order, up to a number and a size; beyond them the oldest are lost.
 
     With a folder each event is a file of its own there, from when `append` returns until it is
     done. So nothing is ever rewritten, and what a process leaves behind is what it has not sent.
 
     Args:
         limit: How many events may wait.
+        room: How many bytes they may have together, the newest always.
         folder: Where they wait too. It is locked until `close`.
 
     Attributes:
@@ -28,9 +29,9 @@ class Queue:
         FileError: If another run has the folder.
     """
 
-    def __init__(self, limit: int, folder: Path | None = None) -> None:
-        self.lost = 0
-        self._limit, self._folder = limit, folder
+    def __init__(self, limit: int, room: int, folder: Path | None = None) -> None:
+        self.lost = self._taken = 0
+        self._limit, self._room, self._folder = limit, room, folder
         self._waiting: deque[tuple[Event, Path | None]] = deque()
         self._unwritten = self._number = 0
         self._lock: Lock | None = None
@@ -44,7 +45,7 @@ class Queue:
         for path in sorted(folder.glob(f"event-{'[0-9]' * 12}.json")):
             self._number = int(path.stem.removeprefix("event-"))
             try:
-                self._waiting.append((Event(**json.loads(path.read_bytes())), path))
+                self._add(Event(**json.loads(path.read_bytes())), path)
             except (ValueError, TypeError):  # the process or the power ended while it was written
                 self.lost += 1
                 delete(path)
@@ -61,12 +62,16 @@ class Queue:
         """
         self._number += 1
         path = self._folder and self._folder / f"event-{self._number:012d}.json"
-        self._waiting.append((event, path))
+        self._add(event, path)
         self._unwritten += path is not None
-        if len(self._waiting) > self._limit:
+        while len(self) > self._limit or (len(self) > 1 and self._taken > self._room):
             self.lost += 1
             self._forget_first()
         self._write()
+
+    def _add(self, event: Event, path: Path | None) -> None:
+        self._taken += len(event.body)  # first: a damaged one has no length
+        self._waiting.append((event, path))
 
     def _write(self) -> None:
         while self._unwritten:
@@ -87,7 +92,8 @@ class Queue:
             self.lost -= 1  # it made room for another while it was on its way
 
     def _forget_first(self) -> None:
-        _, path = self._waiting.popleft()
+        event, path = self._waiting.popleft()
+        self._taken -= len(event.body)
         self._unwritten = min(self._unwritten, len(self._waiting))
         if path is not None:
             with suppress(OSError):  # then the next run sends it again, with the same key

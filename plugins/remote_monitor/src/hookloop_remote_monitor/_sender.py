@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -24,6 +25,8 @@ THREAD = "hookloop-remote-monitor"
 LONGEST_ASKED = 300.0
 #: Bytes of an answer that are read for the sake of the connection; one may be endless.
 SHORT = 1024
+#: Names of headers that are credentials.
+_CREDENTIAL = re.compile(r"auth|token|key|secret|cookie|password", re.IGNORECASE)
 
 
 # -- deciding ---------------------------------------------------------------
@@ -90,6 +93,7 @@ class Client:
 
     Attributes:
         origin: Scheme, host and port: all of the address that may be shown.
+        exposed: Whether credentials travel over a network without encryption.
         session: The connections.
 
     Raises:
@@ -112,6 +116,11 @@ class Client:
             message = f"remote_monitor: no event could be sent with these settings: {problem}."
             raise SettingError(message, fix="root=http://HOST:PORT, and headers of plain text")
         parts = urlsplit(url)
+        here = is_loopback(parts.hostname or "")
+        # What is meant for this machine would get lost in a proxy, which requests would ask.
+        self._proxies = {"no_proxy": parts.hostname or ""} if here else None
+        secret = bool(parts.username) or any(map(_CREDENTIAL.search, self._headers))
+        self.exposed = secret and parts.scheme == "http" and not here
         self.origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
         if "Authorization" in self._headers:
             self.session.auth = lambda request: request  # or .netrc would overwrite the header
@@ -120,14 +129,24 @@ class Client:
         """Send an event once, and say what came of it; never raises what requests does."""
         headers = {"Content-Type": event.kind, **self._headers, "Idempotency-Key": event.key}
         try:
-            response = self.session.post(  # without redirects: another host must not get headers
-                self._url, event.body, headers=headers, timeout=self._timeout, allow_redirects=False
+            response = self.session.post(
+                self._url,
+                event.body,
+                headers=headers,
+                timeout=self._timeout,
+                proxies=self._proxies,
+                allow_redirects=False,  # another host must not get the headers
             )
         except Exception as error:  # its text holds the address
             return Answer(f"cannot be reached ({reason(error)}); events are kept", again=True)
         with response, suppress(Exception):  # the status is known; the rest is of no interest
             response.raw.read1(SHORT)  # a short answer is read whole, and its connection kept
         return judged(response.status_code, response.headers.get("Retry-After"))
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host is this machine."""
+    return host in ("localhost", "::1") or re.fullmatch(r"127(\.\d+){3}", host) is not None
 
 
 def reason(error: BaseException) -> str:

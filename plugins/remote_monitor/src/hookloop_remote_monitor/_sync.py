@@ -44,7 +44,7 @@ def main(words: Sequence[str]) -> int:
     asked = _parser().parse_args(words)
     folder = Path(asked.spool)
     client = _client(asked, folder / TARGET)
-    queue = Queue(sys.maxsize, folder)
+    queue = Queue(sys.maxsize, sys.maxsize, folder)
     before = len(queue)
     sender = Sender(queue, client, backoff=(1.0, 10.0))
     left = sender.close(asked.timeout)
