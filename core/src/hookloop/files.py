@@ -47,6 +47,10 @@ class Out(Protocol):
     def write(self, data: bytes | memoryview, /) -> int: ...
 
 
+#: For each name of a file, its bytes, or a function that writes them in order.
+_Contents = Mapping[str, bytes | Callable[[Out], object]]
+
+
 class Disk:
     """The file system calls that change something."""
 
@@ -114,7 +118,7 @@ def atomic_write(
 
 def replace_folder(
     path: str | os.PathLike[str],
-    contents: Mapping[str, bytes | Callable[[Out], object]],
+    contents: _Contents,
     *,
     needed: int | None = None,
     about: Mapping[str, Any] | None = None,
@@ -155,11 +159,7 @@ def _replacing(target: Path, needed: int | None) -> Iterator[Path]:
         raise
 
 
-def _fill(
-    folder: Path,
-    contents: Mapping[str, bytes | Callable[[Out], object]],
-    about: Mapping[str, Any],
-) -> None:
+def _fill(folder: Path, contents: _Contents, about: Mapping[str, Any]) -> None:
     sums = {}
     for name, content in contents.items():
         with disk.open(folder / name) as file:
@@ -168,9 +168,8 @@ def _fill(
                 out.write(content) if isinstance(content, bytes) else content(out)
             disk.sync(file)
         sums[name] = {"size": summed.size, "sha256": summed.sum.hexdigest()}
-    manifest: dict[str, Any] = {"version": 1, **about, "files": sums}
-    manifest["sha256"] = sum_of(manifest)
-    _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+    said = {"version": 1, **about, "files": sums}
+    _write(folder / MANIFEST, json.dumps({**said, "sha256": sum_of(said)}, indent=1).encode())
     disk.sync_folder(folder)
 
 
