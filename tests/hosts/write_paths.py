@@ -21,7 +21,7 @@ from hookloop_remote_monitor._queue import Queue
 from hookloop_remote_monitor._sync import TARGET, remember
 from hookloop_tensorboard import TensorBoard
 
-from hookloop import Callback, CallbackList, checkpoints, files
+from hookloop import Callback, CallbackList, checkpoints, files, reading
 from hookloop.loop import Loop
 
 Save = Callable[[int], Any]
@@ -57,7 +57,7 @@ def state(number: int) -> dict[str, Any]:
 
 def number_in(path: Path) -> int | None:
     """The number in the weights of a file, None if it is not there."""
-    if not files.whole_folder(path).exists():
+    if not reading.whole_folder(path).exists():
         return None
     return int(checkpoints.load_checkpoint(path)["weight"].item())
 
