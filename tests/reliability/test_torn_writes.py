@@ -73,6 +73,20 @@ def test_a_process_that_is_killed_at_any_call_of_a_save_loses_nothing(
     assert (killed[name]["calls"], killed[name]["writes"]) >= CALLS[name]
 
 
+@pytest.mark.reliability("B7")
+def test_twenty_kills_leave_no_more_on_the_disk_than_one(killed: dict[str, Any]) -> None:
+    """Never more than a state beyond those that are kept, and no older one; the last run sweeps."""
+    assert killed["one after the other"] == []
+
+
+@pytest.mark.reliability("B11")
+def test_loggers_that_are_killed_lose_no_more_than_the_row_that_they_were_at(
+    killed: dict[str, Any],
+) -> None:
+    """Twenty times at random: all rows can be read, and whoever goes on drops the torn one."""
+    assert killed["loggers"] == []
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_writer_that_can_lose_something_is_caught(killed: dict[str, Any], name: str) -> None:
     """So the test above can fail."""

@@ -27,8 +27,6 @@ from weakref import WeakKeyDictionary
 from hookloop.errors import FileError, StateError, warn
 from hookloop.reading import MANIFEST, aside_of, read_manifest, sum_of
 
-#: Bytes that a manifest may have: one of ours has some 400.
-_LONGEST_MANIFEST = 2**20
 Content = bytes | Callable[[IO[bytes]], object]
 
 #: What a disk answers that has no room, or no more for this user, or for this process.
@@ -257,10 +255,8 @@ def file_error(
         error: What the system said.
         needed: About how many bytes it would have had, where that is known.
     """
-    room = ""
-    if error.errno in NO_ROOM:
-        room = f"; {free(path):,} bytes are free there"
-        room += f", and about {needed:,} are needed" if needed else ""
+    room = f"; {free(path):,} bytes are free there" if error.errno in NO_ROOM else ""
+    room += f", and about {needed:,} are needed" if room and needed else ""
     fixes = {
         **dict.fromkeys(NO_ROOM, "make room on that disk, or choose another folder"),
         errno.EACCES: "choose a folder that you may write to",
@@ -337,10 +333,8 @@ def sweep(folder: str | os.PathLike[str], name: str = "*", *, locked: bool = Fal
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return error.errno != errno.ESRCH
     return True
 
 
