@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
@@ -235,7 +236,10 @@ def operations_of_a_replacement(folder: Path) -> list[str]:
 def test_whatever_fails_a_whole_folder_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """At every operation of replacing one, the old or the new content is found again."""
+    """At every operation of replacing one, the old or the new content is found again.
+
+    Once the new one is durable, an old one that cannot be deleted is no failure.
+    """
     monkeypatch.setattr(files, "disk", files.disk)
     files.replace_folder(tmp_path / "trial", {"old": b"1"})
     operations = operations_of_a_replacement(tmp_path / "trial")
@@ -244,7 +248,8 @@ def test_whatever_fails_a_whole_folder_can_be_read(
         files.disk = files.Disk()
         files.replace_folder(path, {"old": b"1"})
         files.disk = Recording(place, error)
-        with pytest.raises((FileError, KeyboardInterrupt)):
+        durable = "sync_folder" not in operations[place:] and isinstance(error, OSError)
+        with nullcontext() if durable else pytest.raises((FileError, KeyboardInterrupt)):
             files.replace_folder(path, CONTENTS)
         files.disk = files.Disk()
         assert reading.read_folder(path) in ({"old": b"1"}, CONTENTS), operations[: place + 1]

@@ -20,6 +20,7 @@ from hookloop.encoding import decode, encode
 from hookloop.errors import StateError
 from hookloop.limits import LONGEST_JSON, LONGEST_PICKLE, header_length, weigh
 from hookloop.saving import size_of
+from hookloop.torch_format import write_torch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -170,23 +171,17 @@ def pt_writer(saved: Mapping[str, Any], record: str = "") -> Callable[[IO[bytes]
     """
 
     def write(file: IO[bytes]) -> None:
-        import torch
-
-        out = _Out(file)
-        is_state = saved.get("format") == state.FORMAT
         try:
             weigh(saved, math.inf)
         except ValueError as error:
             message = f"The state cannot be saved: {error}."
             raise StateError(message, fix="keep less in it, or in tensors") from None
-        try:
-            torch.save({**saved, "made": _made()} if is_state else saved, out)  # type: ignore[arg-type]  # it needs no more than these two
-        except RuntimeError:
-            if out.error is not None:
-                raise out.error from None
-            raise
-        out.sum.update(record.encode())
-        comment = record.encode() + out.sum.hexdigest().encode()
+        is_state = saved.get("format") == state.FORMAT
+        summed = files.Summed(file)
+        with summed.buffered() as out:
+            write_torch({**saved, "made": _made()} if is_state else saved, out)
+        summed.sum.update(record.encode())
+        comment = record.encode() + summed.sum.hexdigest().encode()
         file.seek(-2, os.SEEK_END)  # before a zip's comment stands its length
         file.write(struct.pack("<H", len(comment)) + comment)
 
@@ -197,29 +192,6 @@ def pt_record(path: str | os.PathLike[str]) -> str:
     """Read the text that `pt_writer` was given for the end of the file."""
     with zipfile.ZipFile(path) as archive:
         return archive.comment[:-64].decode()
-
-
-class _Out:
-    """A file that adds up its own sum, and remembers why a write failed.
-
-    Of that, torch says "unexpected pos 704 vs 598" instead.
-    """
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self.sum = hashlib.sha256()
-        self.error: OSError | None = None
-
-    def write(self, data: bytes) -> int:
-        self.sum.update(data)
-        try:
-            return self._file.write(data)
-        except OSError as error:
-            self.error = self.error or error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
 
 
 def safetensors_writer(

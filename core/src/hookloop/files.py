@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import glob
 import hashlib
+import io
 import json
 import os
 import re
@@ -162,29 +163,41 @@ def _fill(
     sums = {}
     for name, content in contents.items():
         with disk.open(folder / name) as file:
-            out = _Summed(file)
-            out.write(content) if isinstance(content, bytes) else content(out)
+            summed = Summed(file)
+            with summed.buffered() as out:
+                out.write(content) if isinstance(content, bytes) else content(out)
             disk.sync(file)
-        sums[name] = {"size": out.size, "sha256": out.sum.hexdigest()}
+        sums[name] = {"size": summed.size, "sha256": summed.sum.hexdigest()}
     manifest: dict[str, Any] = {"version": 1, **about, "files": sums}
     manifest["sha256"] = sum_of(manifest)
     _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
     disk.sync_folder(folder)
 
 
-class _Summed:
+class Summed(io.RawIOBase):
     """Writes to a file what it gets, and adds up what a manifest says of it.
 
-    Both are done without the interpreter's lock, for all that is more than a few kilobytes.
+    Both are done without the interpreter's lock, so that training goes on meanwhile.
+
+    Attributes:
+        size: Bytes so far.
+        sum: Their SHA-256 sum.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
-        self.file, self.size, self.sum = file, 0, hashlib.sha256()
+        self._file, self.size, self.sum = file, 0, hashlib.sha256()
 
-    def write(self, data: bytes | memoryview, /) -> int:
+    def buffered(self) -> io.BufferedWriter:
+        """Give what takes small pieces together, as each call asks for the lock; large ones not."""
+        return io.BufferedWriter(self, 2**20)
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any, /) -> int:
         self.sum.update(data)
         self.size += len(data)
-        return self.file.write(data)
+        return self._file.write(data)
 
 
 def _swap(temporary: Path, target: Path) -> None:
@@ -205,8 +218,9 @@ def _swap(temporary: Path, target: Path) -> None:
             disk.replace(aside, target)
         raise
     disk.sync_folder(target.parent)
-    if aside.exists():
-        delete_folder(aside)
+    with suppress(OSError):  # the new one is durable; the next replacement or sweep tries again
+        if aside.exists():
+            delete_folder(aside)
 
 
 def _refuse_foreign(target: Path) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
+from hookloop.saving import only_numbers
+
 #: Bytes beside the tensors that a file may have: lists, numbers and names, of every kind of file.
 #: A state of 400,000 tensors stays below; what is above is refused before it is parsed.
 LONGEST_JSON, LONGEST_HEADER, LONGEST_PICKLE = 2**26, 50_000_000, 2**27
@@ -38,6 +40,8 @@ def weigh(value: Any, largest: float, depth: int = 0, known: dict[int, int] | No
         return 200
     if not isinstance(value, Mapping | list | tuple):
         return 16 + 4 * len(value) if isinstance(value, str | bytes) else 16
+    if not isinstance(value, Mapping) and only_numbers(value):
+        return 16 + 16 * len(value)
     if depth > _DEEPEST:
         raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
     if id(value) not in known:
