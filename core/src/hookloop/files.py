@@ -25,7 +25,7 @@ from typing import IO, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from hookloop.errors import FileError, StateError, warn
-from hookloop.reading import MANIFEST, aside_of, read_manifest, sum_of
+from hookloop.reading import MANIFEST, aside_of, free, read_manifest, sum_of
 
 Content = bytes | Callable[[IO[bytes]], object]
 
@@ -269,14 +269,6 @@ def file_error(
     return FileError(
         f"{os.fspath(path)} cannot be written: {error.strerror or error}{room}.", fix=fix
     )
-
-
-def free(path: str | os.PathLike[str]) -> int:
-    """Tell how many bytes are free where a file is to be; its folders need not be there yet."""
-    place = Path(path)
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    return shutil.disk_usage(place).free
 
 
 # -- deleting ---------------------------------------------------------------
