@@ -9,7 +9,11 @@
 #   make wheels  build every distribution into wheels/
 #   make bench-bridges  what each bridge costs beside its framework alone
 #   make docs    build the documentation as a site into build/site
-#   make bench   the step of fit beside the same loop by hand
+#   make bench   hookloop beside the same loop by hand: step, epochs, start-up, data, saving
+#   make bench-peers    hookloop beside six other trainers, in one environment of their own
+#   make bench-growth   how costs grow with callbacks, epochs, rows, distributions, steps
+#   make bench-check    fails if a figure of the benchmarks is past its bound
+#   make bench-page     docs/performance.md, from what the benchmarks have found
 #   make parity  give Keras's own callbacks the sequences that ours are tested with
 
 SHELL := /bin/bash
@@ -32,7 +36,8 @@ environment = $(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
 
 BRIDGE_TESTS := $(BRIDGES:plugins/%=test-%)
 
-.PHONY: venv demo test test-all soak test-bridges $(BRIDGE_TESTS) bench-bridges check docs wheels bench parity clean
+.PHONY: venv demo test test-all soak test-bridges $(BRIDGE_TESTS) bench-bridges check docs wheels \
+	bench bench-peers bench-growth bench-check bench-page parity clean
 
 venv: $(VENV)/installed
 
@@ -134,6 +139,15 @@ bench-check: venv
 		-c constraints-bridges.txt --no-build-isolation $(PEERS) $(foreach folder,core $(PLUGINS),-e ./$(folder))
 	touch $@
 
+# How costs grow with callbacks, epochs, rows, installed distributions and steps.
+bench-growth: venv
+	$(BIN)/python benchmarks/growth.py $(ARGS)
+
+# docs/performance.md and its pictures, from what the others have left in benchmarks/results.
+bench-page: venv
+	$(BIN)/python benchmarks/pictures.py
+	$(BIN)/python docs/generate.py
+
 bench-peers: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/peers $(ARGS)
 
@@ -150,4 +164,4 @@ parity: .venv-parity/installed venv
 	$(BIN)/python -m pytest -q tests/test_parity.py
 
 clean:
-	rm -rf $(VENV) .venv-parity .venv-in_* wheels build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-parity .venv-bench .venv-in_* wheels build .pytest_cache .mypy_cache .ruff_cache

@@ -152,23 +152,15 @@ def bare_realistic(folder: Path, batches: Batches, epochs: int = 1) -> list[floa
 
 
 def fit(
-    made: Callable[[], list[Any]],
     batches: Batches,
+    callbacks: list[Any],
     epochs: int = 1,
-    *,
     optimizer: Callable[..., Any] | str = torch.optim.Adam,
 ) -> list[float]:
-    """Train with hookloop.
-
-    Args:
-        made: Makes the callbacks.
-        batches: The data.
-        epochs: How many.
-        optimizer: The bare loop's own, unless the trainer is to choose.
-    """
+    """Train with hookloop, with the bare loop's own optimizer unless the trainer is to choose."""
     model = net()
     trainer = hookloop.Trainer(model, loss="mse", optimizer=optimizer)
-    history = trainer.fit(batches, epochs=epochs, callbacks=made(), verbose=0)
+    history = trainer.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
     return [float(value) for value in history.history["loss"]]
 
 
@@ -184,23 +176,24 @@ def realistic(folder: Path) -> list[Any]:
     return [hookloop.load(name, **settings.get(name, {})) for name in REALISTIC]
 
 
-def nothing(number: int) -> list[Any]:
-    return [Nothing() for _ in range(number)]
-
-
 #: What trains over batches for some epochs, by name.
 Contestants = dict[str, Callable[..., list[float]]]
+
+
+def _fitting(made: Callable[[], list[Any]], **options: Any) -> Callable[..., list[float]]:
+    """Make a contestant whose callbacks are made anew for each run."""
+    return lambda batches, epochs=1: fit(batches, made(), epochs, **options)
 
 
 def contestants() -> Contestants:
     """Everybody whose step is compared; the first is what the others are measured against."""
     return {
         "bare loop": bare,
-        "fit": partial(fit, list),
-        "5 no-op callbacks": partial(fit, partial(nothing, 5)),
-        "50 no-op callbacks": partial(fit, partial(nothing, 50)),
-        "realistic callbacks": partial(fit, partial(realistic, folder())),
-        "optimizer by name": partial(fit, list, optimizer="adam"),
+        "fit": _fitting(list),
+        "5 no-op callbacks": _fitting(lambda: [Nothing() for _ in range(5)]),
+        "50 no-op callbacks": _fitting(lambda: [Nothing() for _ in range(50)]),
+        "realistic callbacks": _fitting(partial(realistic, folder())),
+        "optimizer by name": _fitting(list, optimizer="adam"),
     }
 
 
@@ -208,7 +201,7 @@ def with_the_same_by_hand() -> Contestants:
     """Those whose epochs are compared that have to do the same work at the end of each."""
     return {
         "realistic by hand": partial(bare_realistic, folder()),
-        "realistic callbacks": partial(fit, partial(realistic, folder())),
+        "realistic callbacks": _fitting(partial(realistic, folder())),
     }
 
 

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ from harness import options, result, save, say, table  # noqa: E402
 
 #: Entries of the installed distributions that are made up, one in five of which is a callback.
 ENTRY = "[hookloop.callbacks]\nmade_up_{0} = made_up_{0}:Callback\n"
+#: The order that something may have which is not to grow, as far as times can tell.
+FLAT = 0.1
 METADATA = "Metadata-Version: 2.1\nName: made-up-{0}\nVersion: 1.0\n"
 
 
@@ -64,11 +67,6 @@ class Series:
         }
 
 
-def flat(limit: float = 0.1) -> float:
-    """Give the limit for what is not to grow."""
-    return limit
-
-
 # -- callbacks -----------------------------------------------------------------------------------
 
 
@@ -79,10 +77,10 @@ def dispatch(quick: bool) -> Series:
     times: dict[int, list[float]] = {size: [] for size in sizes}
     for _ in range(5 if quick else 30):
         for size, call in calls.items():
-            began = time.perf_counter()
+            began = time.process_time()
             for _ in range(300):
                 call()
-            times[size].append((time.perf_counter() - began) / 300)
+            times[size].append((time.process_time() - began) / 300)
     costs = [quiet(times[size]) * 1e9 for size in sizes]
     return Series("calling callbacks: begin and end of a batch", "ns", sizes, costs, 1.1)
 
@@ -109,14 +107,14 @@ def _begin_and_end(size: int) -> Callable[[], None]:
 
 def steps(quick: bool) -> Series:
     """Time a step of the tiny model with so many callbacks that do nothing."""
-    from contestants import Batches, Nothing, fit
+    from contestants import Batches, fit, nothing
 
     sizes = [0, 1, 2, 5, 10, 20, 50, 100]
     windows: dict[int, list[float]] = {size: [] for size in sizes}
     for turn in range(2 if quick else 8):
         for size in sizes:
             batches = Batches(200 if quick else 400, window=25)
-            fit(batches, [Nothing() for _ in range(size)])
+            fit(partial(nothing, size), batches)
             if turn:
                 windows[size] += batches.windows[1:]
     costs = [quiet(windows[size]) * 1e6 for size in sizes]
@@ -143,7 +141,7 @@ class Epochs:
 
     def __iter__(self) -> Iterator[Any]:
         if self._epoch in self._at:
-            self.noted[self._epoch] = time.perf_counter()
+            self.noted[self._epoch] = time.process_time()
         self._epoch += 1
         yield self._batch
 
@@ -165,7 +163,7 @@ def epochs(name: str, callbacks: Callable[[Path], list[Any]], last: int) -> Seri
     data = Epochs(sizes)
     with tempfile.TemporaryDirectory(prefix="hookloop-bench-") as folder:
         trainer.fit(data, epochs=last + 1, callbacks=callbacks(Path(folder)), verbose=0)
-    return Series(name, "us", [*map(float, sizes)], data.costs(sizes), flat())
+    return Series(name, "us", [*map(float, sizes)], data.costs(sizes), FLAT)
 
 
 #: Epochs at which the cost is taken; each is that of the 500 epochs before it.
@@ -195,22 +193,33 @@ def tensorboard_rows(quick: bool) -> Series:
 
 
 def saved_state(quick: bool) -> Series:
-    """Time taking the state that a checkpoint holds, which has the whole history in it."""
+    """Time an epoch that ends with a checkpoint, which has the whole history in it."""
+    sizes = [1000, 10_000, 100_000]
+    costs = [_saving_epoch(size, 5 if quick else 20) for size in sizes]
+    name = "an epoch with model_checkpoint, as the history in it grows"
+    return Series(name, "us", [*map(float, sizes)], costs, 1.1)
+
+
+def _saving_epoch(size: int, epochs: int) -> float:
+    """Train some epochs of one batch that end with a checkpoint, after so many of the past."""
+    import torch
+
+    import hookloop
     from hookloop.history import History
 
-    sizes, costs = [1000, 10_000, 100_000], []
-    for size in sizes:
-        past = History()
-        past.epoch = list(range(size))
-        past.history = {"loss": [0.5] * size, "val_loss": [0.5] * size}
-        past._reported = {key: list(range(size)) for key in past.history}
-        times = []
-        for _ in range(20):
-            began = time.perf_counter()
-            past.rows_state()
-            times.append(time.perf_counter() - began)
-        costs.append(quiet(times) * 1e6)
-    return Series("the history in a saved state", "us", [*map(float, sizes)], costs, 1.1)
+    class Past(History):
+        def on_train_begin(self) -> None:
+            super().on_train_begin()
+            self.load_rows({"epoch": range(size), "values": {"loss": (range(size), [0.5] * size)}})
+
+    data = Epochs([*range(2, epochs)])
+    trainer = hookloop.Trainer(
+        torch.nn.Linear(1, 1), loss="mse", optimizer="sgd:lr=0.001", device="cpu", seed=0
+    )
+    with tempfile.TemporaryDirectory(prefix="hookloop-bench-") as folder:
+        saver = hookloop.load("model_checkpoint", filepath=f"{folder}/model.pt")
+        trainer.fit(data, epochs=epochs, callbacks=[saver, Past()], verbose=0)
+    return quiet(data.costs([*range(2, epochs)]))
 
 
 # -- installed distributions ---------------------------------------------------------------------
@@ -218,7 +227,7 @@ def saved_state(quick: bool) -> Series:
 
 def discovery(quick: bool) -> Series:
     """Time the scan of what is installed, with so many distributions, a fifth of them callbacks."""
-    from hookloop.discovery import installed
+    from hookloop.discovery import GROUP, scan
 
     sizes = [50, 100, 200, 500, 1000, 2000]
     costs = []
@@ -232,7 +241,7 @@ def discovery(quick: bool) -> Series:
                 sys.path[:] = [str(where)]
                 try:
                     began = time.process_time()
-                    found = installed.__wrapped__()
+                    found = scan.__wrapped__()[GROUP]
                     times.append(time.process_time() - began)
                 finally:
                     sys.path[:] = path
@@ -262,13 +271,14 @@ def memory(quick: bool) -> Series:
     noted: dict[int, float] = {}
     batches = Batches(last + 1, window=last // 10)
 
-    def note(index: int) -> None:
-        gc.collect()
-        noted[index] = resident()
+    def note(number: int) -> None:
+        if number:
+            gc.collect()
+            noted[number] = resident()
 
     batches.at_window = note
     with tempfile.TemporaryDirectory(prefix="hookloop-bench-") as folder:
-        fit(batches, realistic(Path(folder)))
+        fit(partial(realistic, Path(folder)), batches)
     sizes = [float(size) for size in noted]
     return Series("memory of the process, by steps", "MB", sizes, [*noted.values()], 0.01)
 

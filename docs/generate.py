@@ -4,7 +4,8 @@
 
 ``docs/hooks.md`` comes from ``hookspecs.py``; ``docs/plugins.md`` and the table of callbacks in
 ``README.md`` come from the folders under ``plugins/``, the table of checks in
-``docs/testing-a-plugin.md`` from the kit. ``tests/test_docs.py`` compares what is there with what
+``docs/testing-a-plugin.md`` from the kit, ``docs/performance.md`` from what the benchmarks have
+found. ``tests/test_docs.py`` compares what is there with what
 this would write.
 """
 
@@ -17,6 +18,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import performance_page
 
 from hookloop import hookspecs
 from hookloop.capabilities import FEATURES, HOSTS
@@ -69,6 +72,9 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     return {
         root / "docs" / "hooks.md": hooks_page(hookspecs),
         root / "docs" / "plugins.md": plugins_page(found),
+        root / "docs" / "performance.md": performance_page.page(
+            root / "benchmarks" / "results", NOTE.format(source="benchmarks/results/*.json")
+        ),
         root / "docs" / "keras.md": _filled(
             root / "docs" / "keras.md", "keras", keras_table(found)
         ),

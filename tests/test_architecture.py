@@ -21,14 +21,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = Path("core/src/hookloop")
 #: Modules that know nothing above them, and what they may know of each other.
-LOW = {"errors", "logs", "monitor", "hookspecs", "files", "masking"}
-LOW_MAY_IMPORT = {"errors", "logs", "masking"}
+LOW = {"errors", "logs", "monitor", "hookspecs", "files", "masking", "reading"}
+LOW_MAY_IMPORT = {"errors", "logs", "masking", "reading"}
 #: What is not the contract part: the trainer and what belongs to it, and the tools around it.
 BEYOND = (
     "trainer fitting computing data structures loaders transfer evaluation objectives "
     "optimizers models checks defaults lines "
     "hosting callback_list attached passes steps stateful "
-    "signals profiling tables curves testing cli demo describe probe "
+    "signals rng twister profiling tables curves testing cli demo describe probe "
     "scaffold doctor outside resume_info __main__"
 ).split()
 MODULE_LINES, FUNCTION_LINES = 300, 40

@@ -1,8 +1,8 @@
 """How many instructions a training step takes, counted by callgrind: noise does not touch that.
 
-Each trainer has a process of its own. What 150 steps took less what the 50 steps before them took is
-that of a hundred, without what the dumps of the counts cost; the garbage collector is off, as its
-rounds fall where they fall.
+Each trainer has a process of its own. What 150 steps took, less what the 50 steps before them did,
+is that of a hundred, without what the dumps of the counts cost. The garbage collector is off, as
+its rounds fall where they fall.
 """
 
 from __future__ import annotations

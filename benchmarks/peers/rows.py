@@ -78,7 +78,7 @@ def compared(rows: tuple[Row, ...], device: str) -> dict[str, dict[str, Ratio]]:
 
 
 def stalls(row: Row, device: str) -> dict[str, Ratio]:
-    """Time what a save adds to an epoch, the slowed steps behind it too, as multiples of torch.save.
+    """Time what a save adds to an epoch, with the slowed steps behind it, beside ``torch.save``.
 
     The loop by hand uses ``torch.save``, so its own is 1.
     """

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hookloop import rng
+from hookloop import rng, twister
 
 
 def draws() -> tuple[float, float, float, float]:
@@ -61,3 +61,49 @@ def test_neighbouring_seeds_and_epochs_have_different_orders() -> None:
     """A thousand pairs, no two alike: seed 1 of epoch 0 is not seed 0 of epoch 1."""
     assert len({rng.mixed(seed, epoch) for seed in range(32) for epoch in range(32)}) == 1024
     assert all(0 <= rng.mixed(2**63 - 1, epoch) < 2**63 for epoch in range(100))
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["whole", "half of a pair is kept"])
+@pytest.mark.parametrize("inside", [0, 1, 2])
+@pytest.mark.parametrize("between", [0, 1, 2])
+def test_numpy_s_numbers_are_put_back_however_many_were_drawn(
+    before: int, inside: int, between: int
+) -> None:
+    """Normal numbers are made in pairs: the second one is kept, and is put back too."""
+    np.random.seed(5)
+    expected = [np.random.normal() for _ in range(9)]
+    np.random.seed(5)
+    found = [np.random.normal() for _ in range(before)]
+    for _ in range(2):
+        with rng.fork():
+            for _ in range(inside):
+                np.random.normal()
+        found += [np.random.normal() for _ in range(between)]
+    found += [np.random.normal() for _ in range(9 - len(found))]
+    assert found == expected
+
+
+def test_numpy_s_state_is_put_back_to_the_last_number() -> None:
+    """What NumPy says of it is the same before and after; and its memory was found here."""
+    np.random.seed(5)
+    for _ in range(3):
+        np.random.normal()
+    before = np.random.get_state(legacy=False)
+    with rng.fork():
+        np.random.normal(size=1001)
+    after = np.random.get_state(legacy=False)
+    assert before.pop("state")["key"].tolist() == after.pop("state")["key"].tolist()
+    assert before == after
+    assert isinstance(twister.take(), list)
+
+
+def test_another_generator_of_numpy_s_is_put_back_too() -> None:
+    """Its state is asked for and put back by NumPy's own functions."""
+    usual = np.random.get_bit_generator()
+    np.random.set_bit_generator(np.random.PCG64(3))
+    try:
+        with rng.fork():
+            expected = np.random.random()
+        assert np.random.random() == expected
+    finally:
+        np.random.set_bit_generator(usual)

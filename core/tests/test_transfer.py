@@ -85,7 +85,7 @@ class Pretended:
         monkeypatch.setattr(torch.cuda, "Stream", lambda device: "own")
         monkeypatch.setattr(torch.cuda, "stream", self.use)
         monkeypatch.setattr(torch.cuda, "current_stream", lambda device: self)
-        monkeypatch.setattr(torch.Tensor, "record_stream", lambda *both: self.record(*both))
+        monkeypatch.setattr(torch.Tensor, "record_stream", self.recorder())
         monkeypatch.setattr(transfer, "to_device", self.copy)
         monkeypatch.setattr(transfer, "_pinned", self.pinned)
 
@@ -102,9 +102,12 @@ class Pretended:
     def wait_stream(self, stream: str) -> None:
         self.done.append(f"current waits for {stream}")
 
-    def record(self, tensor, stream) -> None:
-        assert stream is self
-        self.done.append(f"{tensor.dtype} used in current")
+    def recorder(self):
+        def record(tensor, stream) -> None:
+            assert stream is self
+            self.done.append(f"{tensor.dtype} used in current")
+
+        return record
 
     def pinned(self, shape, dtype):
         self.done.append(f"pinned {tuple(shape)}")

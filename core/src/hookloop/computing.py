@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from hookloop import rng
+from hookloop.errors import warn
 from hookloop.logs import Logs
 from hookloop.loop import Loop
 from hookloop.models import caller, explain
@@ -39,15 +39,16 @@ class Computing:
         self, model: nn.Module, objective: Objective, device: torch.device, *, bf16: bool,
         compiled: bool,
     ) -> None:  # fmt: skip
-        self._call, self._device, self._bf16 = caller(model), device, bf16
+        self._call, self._device, self._bf16, self._told = caller(model), device, bf16, False
         call = self._call  # what is compiled must not hold all of this
 
         def step(inputs: Any, targets: Any) -> tuple[Any, Tensor, dict[str, Any]]:
-            outputs, parts = call(inputs), dict[str, Any]()
+            parts: dict[str, Any] = {}
+            outputs = call(inputs)
             return outputs, objective.loss(outputs, targets, parts), parts
 
-        self._forward = Compiled(call, model) if compiled else None
-        self._step = Compiled(step, model) if compiled else None
+        self._forward = Compiled(call, model, self._say) if compiled else None
+        self._step = Compiled(step, model, self._say) if compiled else None
 
     def forward(self, loop: Loop) -> Forward:
         """Give what calls the model for a prediction."""
@@ -104,6 +105,19 @@ class Computing:
 
         return compute
 
+    def _say(self, error: Exception) -> None:
+        """Tell once that something cannot be compiled."""
+        told, self._told = self._told, True
+        if not told:
+            first, _, rest = str(error).strip().partition("\n")
+            if first.endswith(":"):  # "backend='inductor' raised:"
+                first += f" {rest.partition(chr(10))[0]}"
+            warn(
+                "compile=True: the model cannot be compiled here and runs as it is "
+                f"({first}).\nfix: install a C++ compiler, or pass compile=False",
+                RuntimeWarning,
+            )
+
     def _autocast(self) -> Any:
         return torch.autocast(self._device.type, torch.bfloat16) if self._bf16 else nullcontext()
 
@@ -123,17 +137,20 @@ def _compiled(plain: Compute, step: Compiled) -> Compute:
 
 
 class Compiled:
-    """A function that goes through ``torch.compile``; where that fails, one line says so.
+    """A function that goes through ``torch.compile``; where that fails, it is called as it is.
 
     Results are those of the same operations, fused, so they may differ in the last bits.
 
     Args:
         function: Gives outputs, or outputs, loss and more.
         model: What it calls.
+        say: Is told why the function cannot be compiled.
     """
 
-    def __init__(self, function: Callable[..., Any], model: nn.Module) -> None:
-        self._model, self._tried = model, False
+    def __init__(
+        self, function: Callable[..., Any], model: nn.Module, say: Callable[[Exception], None]
+    ) -> None:
+        self._model, self._say, self._tried = model, say, False
         self._function: Callable[..., Any] | None = None
         try:
             self._function = torch.compile(function, options=_SAME_DRAWS)
@@ -170,13 +187,7 @@ class Compiled:
 
     def _do_without(self, error: Exception) -> None:
         self._function = None
-        first = str(error).strip().partition("\n")[0]
-        warnings.warn(
-            f"compile=True: the model cannot be compiled here and runs as it is ({first}).\n"
-            "fix: install a C++ compiler, or pass compile=False",
-            RuntimeWarning,
-            stacklevel=3,
-        )
+        self._say(error)
 
 
 @contextmanager

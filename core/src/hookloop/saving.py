@@ -29,7 +29,7 @@ _UNITS = {
     **dict.fromkeys(("min", "minute", "minutes"), ("seconds", 60)),
     **dict.fromkeys(("h", "hour", "hours"), ("seconds", 3600)),
 }
-_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
+_NUMBERS = frozenset({type(None), bool, int, float})
 _FIX = "save_freq='epoch', a number of batches, or words: '2 epochs', '500 steps', '10 min'"
 
 
@@ -165,12 +165,17 @@ class Trigger:
         self.step, self.began = int(state["step"]), self.clock() - float(state["elapsed"])
 
 
+def only_numbers(values: list[Any] | tuple[Any, ...]) -> bool:
+    """Tell whether there is nothing but numbers, as in a long history: a call for each is dear."""
+    return _NUMBERS.issuperset(map(type, values))
+
+
 def size_of(value: Any) -> int:
     """Give the bytes of all tensors in a state: nearly what a file of it has."""
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):
-        return sum(map(size_of, value))
+        return 0 if only_numbers(value) else sum(map(size_of, value))
     try:
         return int(value.numel() * value.element_size())
     except (AttributeError, RuntimeError, ValueError):  # no tensor, or one without a shape yet
@@ -279,10 +284,10 @@ class Snapshot:
                 copied._metadata = value._metadata
             return copied
         if type(value) in (list, tuple):
-            if _PLAIN.issuperset(map(type, value)):
-                return value[:]  # a call for each number of a long history would take longest
+            if only_numbers(value):
+                return value[:]
             return type(value)(self._copy(v, f"{path}/{i}") for i, v in enumerate(value))
-        if type(value) in _PLAIN:
+        if type(value) in (type(None), bool, int, float, str, bytes):
             return value
         for plain in (int, float, str):  # subclasses, such as numpy.float64, lose nothing
             if isinstance(value, plain):

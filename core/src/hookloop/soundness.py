@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from hookloop import rng
+from hookloop import generators
 from hookloop.errors import HookloopError, StateError, listed
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _check_random(now: Mapping[str, Any]) -> None:
     try:
         version, internal, gauss = now["python"]
         random.Random().setstate((version, tuple(internal), gauss))
-        numpy.random.RandomState(0).set_state(rng.numpy_state(now["numpy"]))
+        numpy.random.RandomState(0).set_state(generators.numpy_state(now["numpy"]))
         torch.Generator().set_state(now["torch"].cpu())
         sound = all(one.dtype == torch.uint8 and one.ndim == 1 for one in now["cuda"])
     except Exception:  # each library has errors of its own for what is none
@@ -199,10 +199,10 @@ def _ways_back(loop: Loop) -> Iterator[Callable[[], Any]]:
     extra = copy.deepcopy(loop.extra_state())
     if extra:
         at = {"epoch": 0, "batch": 0, **extra.get("loop", {})}
-        now = rng.capture()
+        now = generators.capture()
         held = {"metrics": {}, **extra, "loop": at, "rng": {"now": now, **extra.get("rng", {})}}
         yield partial(loop.load_extra_state, held)
-        yield partial(rng.restore, now)
+        yield partial(generators.restore, now)
     if loop.model is not None and any("_extra_state" in key for key in loop.model.state_dict()):
         weights = copy.deepcopy(loop.model.state_dict())
         yield partial(loop.model.load_state_dict, weights)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hookloop import compared, rng, soundness
+from hookloop import compared, generators, soundness
 from hookloop.callback import settings_of
 from hookloop.errors import StateError, listed
 
@@ -34,7 +34,7 @@ def capture(loop: Loop) -> dict[str, Any]:
         "optimizers": [optimizer.state_dict() for optimizer in loop.optimizers],
         "scaler": extra.get("scaler"),
         "loop": {**own["loop"], **extra.get("loop", {}), "config": compared.made_of(loop)},
-        "rng": {"now": rng.capture(), **extra.get("rng", {})},
+        "rng": {"now": generators.capture(), **extra.get("rng", {})},
         "history": own["history"],
         "callbacks": own["callbacks"],
         "metrics": extra.get("metrics", {}),
@@ -172,7 +172,7 @@ def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
         optimizer.load_state_dict(state)
     loop.rate_set = None  # the rate is that of the earlier run now, and nobody overwrote it
     _load_rows(loop, saved)
-    rng.restore(saved["rng"]["now"])
+    generators.restore(saved["rng"]["now"])
 
 
 def apply_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:

@@ -130,6 +130,7 @@ class BackupAndRestore(Callback):
         try:
             self._settle(wait=True)
             over = self.delete_checkpoint and self.loop.outcome in ("finished", "stopped")
+            over = over and not self.loop.interrupted  # by a signal that came after the last epoch
             if over:
                 self._delete()
             self._report()
@@ -245,7 +246,8 @@ class BackupAndRestore(Callback):
     def _report(self) -> None:
         who = self._own_name()
         self._failures.tell(self.loop, who)
-        if self.loop.outcome == "interrupted" and _states.found(self.backup_dir):
+        ended = self.loop.interrupted or self.loop.outcome == "interrupted"
+        if ended and _states.found(self.backup_dir):
             self.loop.message(f"{who}: started again, the run goes on from {self.backup_dir}.")
 
     def _own_name(self) -> str:

@@ -1,0 +1,55 @@
+"""The states of all random generators, as plain data."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from typing import Any
+
+
+def capture() -> dict[str, Any]:
+    """Take the states of Python's, NumPy's and torch's generators, CUDA's included, as plain data.
+
+    Returns:
+        ``python``: list of ints; ``numpy``: list with an int64 tensor of shape (624,); ``torch``:
+        uint8 tensor; ``cuda``: list of uint8 tensors, one a device.
+    """
+    import numpy
+    import torch
+
+    version, internal, gauss = random.getstate()
+    numbers: Any = numpy.random.get_state(legacy=True)
+    name, keys, position, has_gauss, cached = numbers
+    keys = torch.from_numpy(keys.astype("int64"))
+    return {
+        "python": [version, list(internal), gauss],
+        "numpy": [str(name), keys, int(position), int(has_gauss), float(cached)],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if cuda_in_use() else [],
+    }
+
+
+def restore(state: Mapping[str, Any]) -> None:
+    """Put back what `capture` took."""
+    import numpy
+    import torch
+
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    numpy.random.set_state(numpy_state(state["numpy"]))
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
+
+
+def numpy_state(saved: Any) -> tuple[Any, ...]:
+    """Give NumPy's part of what `capture` took as NumPy takes it."""
+    name, keys, position, has_gauss, cached = saved
+    return (name, keys.numpy().astype("uint32"), position, has_gauss, cached)
+
+
+def cuda_in_use() -> bool:
+    """Tell whether there is a CUDA device that has been used."""
+    import torch
+
+    return torch.cuda.is_available() and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

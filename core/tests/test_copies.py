@@ -1,0 +1,223 @@
+"""Copies of a state: one is made in memory, into memory that is there, and no other by writing."""
+
+from __future__ import annotations
+
+import io
+import tracemalloc
+import zipfile
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hookloop import saving
+from hookloop.checkpoints import pt_writer, safetensors_writer, save_state
+from hookloop.saving import Snapshot
+from hookloop.state import FORMAT, SECTIONS, VERSION
+from hookloop.torch_format import write_torch
+
+
+@pytest.fixture
+def state() -> dict[str, Any]:
+    torch.manual_seed(0)
+    weight = torch.randn(300, 1000)
+    return {"weight": weight, "tied": weight, "moments": [torch.randn(300, 1000)], "step": 3}
+
+
+def addresses(copied: dict[str, Any]) -> list[int]:
+    return [one.data_ptr() for one in (copied["weight"], copied["moments"][0])]
+
+
+# -- in memory ---------------------------------------------------------------
+
+
+def test_what_training_does_later_does_not_reach_a_copy(state) -> None:
+    """No tensor of it is the run's own, the tied ones neither."""
+    copied = Snapshot(own=True).copy(state)
+    expected = state["weight"].clone()
+    state["weight"].fill_(99)
+    state["moments"][0].fill_(99)
+    assert copied["weight"].equal(expected)
+    assert copied["tied"] is copied["weight"]
+    assert not copied["moments"][0].eq(99).any()
+
+
+def test_a_later_copy_is_made_in_the_memory_of_the_one_before(state) -> None:
+    """Fresh memory costs more than copying; and there is never more than one copy."""
+    snapshot = Snapshot(own=True)
+    first = addresses(snapshot.copy(state))
+    state["weight"].fill_(7)
+    second = snapshot.copy(state)
+    assert addresses(second) == first
+    assert second["weight"].eq(7).all()
+
+
+def test_what_is_written_in_place_is_not_copied(state) -> None:
+    """Training waits for the file, and changes nothing meanwhile."""
+    assert addresses(Snapshot(own=False).copy(state)) == addresses(state)
+
+
+def test_from_cuda_all_copies_are_under_way_before_the_one_wait(state, monkeypatch) -> None:
+    """Pretending: into pinned memory that is made once, without waiting for each tensor."""
+    done: list[str] = []
+    copy, make = Tensor.copy_, torch.empty_like
+
+    def copies(to: Tensor, value: Tensor, non_blocking: bool = False) -> Tensor:
+        done.append(f"copy, non_blocking={non_blocking}")
+        return copy(to, value)
+
+    def room(value: Tensor) -> Tensor:
+        done.append("pinned")
+        return make(value)
+
+    monkeypatch.setattr(saving, "_is_on_cuda", lambda value: True)
+    monkeypatch.setattr(saving, "_memory_for", room)
+    monkeypatch.setattr(saving, "_arrived", lambda devices: done.append(f"wait for {len(devices)}"))
+    monkeypatch.setattr(Tensor, "copy_", copies)
+    snapshot = Snapshot(own=True)
+    snapshot.copy(state)
+    assert done == [*["pinned", "copy, non_blocking=True"] * 2, "wait for 1"]
+    done.clear()
+    snapshot.copy(state)
+    assert done == [*["copy, non_blocking=True"] * 2, "wait for 1"]
+
+
+# -- while writing ---------------------------------------------------------------
+
+
+class Addresses:
+    """Takes a file's content, and remembers where in memory the large pieces of it are."""
+
+    def __init__(self) -> None:
+        self.found: list[int] = []
+
+    def write(self, data: Any, /) -> int:
+        if len(data) > 2**20:
+            self.found.append(np.frombuffer(data, np.uint8).ctypes.data)
+        return len(data)
+
+
+@pytest.mark.parametrize(
+    ("write", "expected"),
+    [
+        (write_torch, ["weight", "moment"]),
+        (
+            lambda state, out: safetensors_writer(by_name(state))(out),
+            ["weight", "weight", "moment"],
+        ),
+    ],
+    ids=["torch", "safetensors"],
+)
+def test_tensors_are_written_from_where_they_are(
+    state, write: Callable[[Any, Any], object], expected: list[str]
+) -> None:
+    """The file gets the memory of each tensor itself, in one piece."""
+    out = Addresses()
+    write(state, out)
+    weight, moment = addresses(state)
+    assert out.found == [{"weight": weight, "moment": moment}[name] for name in expected]
+
+
+def by_name(state: dict[str, Any]) -> dict[str, Tensor]:
+    return {"weight": state["weight"], "tied": state["tied"], "moment": state["moments"][0]}
+
+
+def whole(state: dict[str, Any]) -> dict[str, Any]:
+    return {**{key: {} for key in SECTIONS}, "format": FORMAT, "version": VERSION, "model": state}
+
+
+@pytest.mark.parametrize("name", ["state", "state.pt", "weights.pt", "weights.safetensors"])
+def test_writing_makes_no_copy_of_the_state(state, tmp_path: Path, name: str) -> None:
+    """A state of 2.4 MB is written with less than a buffer of 1 MB and some."""
+    weights = by_name(state)
+
+    def write() -> None:
+        if name.startswith("state"):
+            save_state(tmp_path / name, whole(state))
+            return
+        make = pt_writer if name.endswith(".pt") else safetensors_writer
+        with open(tmp_path / name, "xb") as file:
+            make(weights)(file)
+
+    tracemalloc.start()
+    try:
+        write()
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.6e6
+
+
+# -- torch's format ---------------------------------------------------------------
+
+KINDS = (
+    "float64 float32 float16 bfloat16 complex64 complex128 int64 int32 int16 int8 uint8 bool "
+    "uint64 uint32 uint16 float8_e4m3fn float8_e5m2"
+).split()
+
+
+def written(value: Any, path: Path) -> Any:
+    """Write, and read with torch alone."""
+    with open(path, "wb") as file:
+        write_torch(value, file)
+    return torch.load(path, weights_only=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_torch_reads_tensors_of_every_type(tmp_path: Path, kind: str) -> None:
+    """With weights_only=True, bit for bit, as it does what torch.save wrote."""
+    value = torch.arange(7).to(getattr(torch, kind)).reshape(1, 7)
+    read = written({"a": value, "strided": value.expand(3, 7)}, tmp_path / "a.pt")
+    assert read["a"].dtype == value.dtype
+    assert read["a"].view(torch.uint8).equal(value.view(torch.uint8))
+    assert read["strided"].shape == (3, 7)
+
+
+def test_torch_reads_structures_as_they_were(tmp_path: Path) -> None:
+    """Order, tuples, the versions of a module's parts, parameters, empty and shared tensors."""
+    shared = torch.arange(6.0)
+    value = {
+        "module": torch.nn.BatchNorm1d(2).state_dict(),
+        "plain": [None, True, 1, 2**70, 0.5, "ü", b"b", (1, [2]), OrderedDict(b=1, a=2)],
+        "parameter": torch.nn.Parameter(torch.ones(2)),
+        "empty": torch.zeros(0, 3),
+        "scalar": torch.tensor(2),
+        "views": [shared, shared[2:4], shared.reshape(2, 3).T],
+        "other type": shared.view(torch.int32),
+    }
+    read = written(value, tmp_path / "a.pt")
+    assert read["module"]._metadata == value["module"]._metadata
+    assert list(read["module"]) == list(value["module"])
+    assert read["plain"] == value["plain"]
+    assert isinstance(read["parameter"], torch.nn.Parameter)
+    assert read["empty"].shape == (0, 3)
+    assert read["scalar"].item() == 2
+    assert [one.tolist() for one in read["views"]] == [one.tolist() for one in value["views"]]
+    assert read["views"][1].data_ptr() == read["views"][0][2:].data_ptr()
+    assert read["other type"].equal(value["other type"])
+
+
+def test_an_archive_can_be_checked_and_mapped(tmp_path: Path) -> None:
+    """Every part has its CRC, and every tensor begins at a multiple of 64 bytes."""
+    path = tmp_path / "a.pt"
+    written({"a": torch.ones(3), "b": torch.ones(5, dtype=torch.int8)}, path)
+    with zipfile.ZipFile(path) as archive:
+        assert archive.testzip() is None
+    mapped = torch.load(path, weights_only=True, mmap=True)
+    assert [one.data_ptr() % 64 for one in mapped.values()] == [0, 0]
+    assert mapped["b"].tolist() == [1] * 5
+
+
+def test_a_part_of_more_than_4_gigabytes_is_no_other_case(monkeypatch) -> None:
+    """Pretending that zip's older form ends at 100 bytes: torch reads the newer one as well."""
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)
+    out = io.BytesIO()
+    value = torch.arange(200.0)
+    write_torch({"a": value}, out)
+    out.seek(0)
+    assert torch.load(out, weights_only=True)["a"].equal(value)
