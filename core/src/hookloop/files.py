@@ -27,8 +27,6 @@ from weakref import WeakKeyDictionary
 from hookloop.errors import FileError, StateError, warn
 from hookloop.reading import MANIFEST, aside_of, read_manifest, sum_of
 
-#: Seconds after which it is said that a file is still being written.
-PATIENCE = 10.0
 #: Bytes that a manifest may have: one of ours has some 400.
 _LONGEST_MANIFEST = 2**20
 Content = bytes | Callable[[IO[bytes]], object]
@@ -493,28 +491,6 @@ def background(job: Callable[[], Any]) -> Future[Any]:
         Its future: ``result()`` waits for it, and raises what it raised.
     """
     return _writer().submit(job)
-
-
-def finish(job: Future[Any], say: Callable[[str], Any], what: str) -> Any:
-    """Wait for a job of the writer; if that takes long it is said, once.
-
-    There is no bound: a checkpoint that was asked for is not dropped. Two Ctrl+C end the run.
-
-    Args:
-        job: What `background` gave.
-        say: Shows a line to the user.
-        what: What is being written.
-
-    Returns:
-        What the job returned; what it raised is raised.
-    """
-    try:
-        return job.result(PATIENCE)
-    except TimeoutError:
-        if job.done():  # it is the job's own: disks have such errors too
-            raise
-    say(f"{what} is still being written after {PATIENCE:g} s, and waited for.")
-    return job.result()
 
 
 @cache
