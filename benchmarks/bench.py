@@ -25,6 +25,7 @@ from harness import options, result, save, say, table  # noqa: E402
 
 #: What measures, and what its figures begin with. Each has ``BOUNDS`` and ``measure(quick=)``.
 MODULES = {"step": "", "startup": "start-up: ", "input": "data: ", "saving": "saving: "}
+MODULES["dispatch"] = "dispatch: "
 
 
 def collect(names: Sequence[str], *, quick: bool) -> dict[str, float]:
