@@ -9,6 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "hosts"))
 
 import hostile
+
 from hookloop.checkpoints import safetensors_bytes, save_state
 
 HERE = Path(__file__).parent
