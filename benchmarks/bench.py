@@ -62,8 +62,12 @@ def parts() -> dict[str, Part]:
     import programs
     import startup
     import step
+    import waiting
 
+    on_gpu = os.environ.get("HOOKLOOP_BENCH_DEVICE", "cpu").startswith("cuda")
+    more = {"waiting": Part("GPU: ", waiting.measure, waiting.BOUNDS)} if on_gpu else {}
     return {
+        **more,
         "step": Part("", step.measure, step.BOUNDS),
         "dispatch": Part("calling: ", dispatch.measure, dispatch.BOUNDS),
         "start-up": Part("start-up: ", startup.measure, startup.BOUNDS),

@@ -17,7 +17,6 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +106,14 @@ def _begin_and_end(size: int) -> Callable[[], None]:
 
 def steps(quick: bool) -> Series:
     """Time a step of the tiny model with so many callbacks that do nothing."""
-    from contestants import Batches, fit, nothing
+    from contestants import Batches, Nothing, fit
 
     sizes = [0, 1, 2, 5, 10, 20, 50, 100]
     windows: dict[int, list[float]] = {size: [] for size in sizes}
     for turn in range(2 if quick else 8):
         for size in sizes:
             batches = Batches(200 if quick else 400, window=25)
-            fit(partial(nothing, size), batches)
+            fit(batches, [Nothing() for _ in range(size)])
             if turn:
                 windows[size] += batches.windows[1:]
     costs = [quiet(windows[size]) * 1e6 for size in sizes]
@@ -278,7 +277,7 @@ def memory(quick: bool) -> Series:
 
     batches.at_window = note
     with tempfile.TemporaryDirectory(prefix="hookloop-bench-") as folder:
-        fit(partial(realistic, Path(folder)), batches)
+        fit(batches, realistic(Path(folder)))
     sizes = [float(size) for size in noted]
     return Series("memory of the process, by steps", "MB", sizes, [*noted.values()], 0.01)
 
