@@ -40,6 +40,13 @@ WHY = {
         "follow share the processor and the disk with the writer"
     ),
 }
+#: Parts of the benchmark by what the names of their figures begin with.
+PARTS = {
+    "calling": "Calling callbacks",
+    "start-up": "Start-up, with 600 other packages installed",
+    "data": "Drawing batches from arrays",
+    "GPU": "Waiting for the GPU",
+}
 SHORT_RUN = "this was a short run, which says little"
 MEANING = """\
 Each number is how many times as long it takes as the same loop written by hand, measured in the
@@ -74,7 +81,9 @@ def page(results: Path, note: str) -> str:
         MEANING,
         machines({"by hand": bench, "peers": peers, "growth": growth}),
         "## Beside the loop by hand",
-        by_hand_table(bench),
+        "Each is a ratio: to the loop by hand, to direct calls of the methods, to the least that\n"
+        "Python does, to a `DataLoader` over the same arrays, to one copy of the state.",
+        by_hand_tables(bench),
         "## Beside other trainers",
         CALLBACKS,
         "![Bars: how many times as long as the loop by hand](pictures/performance-peers.svg)",
@@ -133,21 +142,45 @@ def table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def by_hand_table(bench: Mapping[str, Any]) -> str:
-    """Write the figures with their bounds."""
-    bounds = bench["bounds"]
-    rows = [
-        [name, number(value), f"{bounds[name]:g}" if name in bounds else ""]
-        for name, value in bench["figures"].items()
-    ]
-    return table(["", "found", "at most"], rows)
+def by_hand_tables(bench: Mapping[str, Any]) -> str:
+    """Write the figures with their bounds: a table for each part of the benchmark."""
+    bounds, parts = bench["bounds"], dict[str, dict[str, dict[str, str]]]()
+    for name, value in bench["figures"].items():
+        part, row, column = placed(name)
+        cell = f"{number(value)}" + (f" (at most {bounds[name]:g})" if name in bounds else "")
+        parts.setdefault(part, {}).setdefault(row, {})[column] = cell
+    return "\n\n".join(part_table(part, rows) for part, rows in parts.items())
+
+
+def placed(name: str) -> tuple[str, str, str]:
+    """Tell the part, row and column in which a figure of the benchmark stands."""
+    part, _, rest = name.partition(": ")
+    if part == "saving":
+        row, _, column = rest.rpartition(", ")
+        return "Saving 500 MB", row, column
+    if part in PARTS:
+        time = rest.endswith(", time")
+        columns = {"start-up": "time" if time else "instructions or ms"}
+        return PARTS[part], rest.removesuffix(", time"), columns.get(part, "ratio")
+    group, _, row = name.partition(", time: ")
+    column = "time" if row else "instructions"
+    return "Training steps", f"{group}: {row}" if row else name, column
+
+
+def part_table(title: str, rows: Mapping[str, Mapping[str, str]]) -> str:
+    """Write one part: a row each, and a column for each kind of figure."""
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [[name, *(row.get(column, "") for column in columns)] for name, row in rows.items()]
+    return f"### {title}\n\n{table(['', *columns], lines)}"
 
 
 def number(value: float) -> str:
     """Write a number with as many digits as say something."""
     if abs(value) >= 100 or value == round(value):
         return f"{value:,.0f}"
-    return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if value < 0.9 else f"{value:.3f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.3f}" if 0.95 <= value <= 1.2 else f"{value:.2f}"
 
 
 def peers_table(peers: Mapping[str, Any]) -> str:
