@@ -3,6 +3,7 @@
 #   make demo    train on real data, with callbacks chosen by name
 #   make test    all tests
 #   make test-all       those that take longer too: each plugin alone, all from wheels, the site
+#   make soak    500 processes killed at random, or KILLS=n of them; writes build/soak/kills.txt
 #   make test-bridges   those of the bridges, each in an environment with its framework
 #   make check   ruff, mypy strict, the architecture test
 #   make wheels  build every distribution into wheels/
@@ -35,7 +36,8 @@ environment = $(1)/bin/python -m pip --version >/dev/null 2>&1 || { \
 
 BRIDGE_TESTS := $(BRIDGES:plugins/%=test-%)
 
-.PHONY: venv demo test test-all test-bridges $(BRIDGE_TESTS) bench-bridges check docs wheels bench bench-peers bench-growth bench-check bench-page parity clean
+.PHONY: venv demo test test-all soak test-bridges $(BRIDGE_TESTS) bench-bridges check docs wheels \
+	bench bench-peers bench-growth bench-check bench-page parity clean
 
 venv: $(VENV)/installed
 
@@ -67,6 +69,15 @@ test-all: venv
 	$(BIN)/python tests_all/environments.py $(LOCAL) $(ALL)
 	HOOKLOOP_WHEELS=$(LOCAL) $(BIN)/python -m pytest -n 2 --dist worksteal tests_all
 	$(ALL)/bin/python -m pytest -n 2 --dist worksteal
+
+# A run that does not end as the undisturbed one stays in build/soak/runs; SEED= plays all again.
+KILLS ?= 500
+SEED ?=
+
+soak: venv
+	rm -rf build/soak && mkdir -p build/soak
+	set -o pipefail; $(BIN)/python tests/hosts/kills.py build/soak/runs --kills $(KILLS) \
+		$(if $(SEED),--seed $(SEED)) --to build/soak/kills.json | tee build/soak/kills.txt
 
 # Each framework has an environment of its own, .venv-in_lightning and so on; none is in .venv.
 .venv-in_%/installed: constraints.txt constraints-bridges.txt $(MANIFESTS)

@@ -21,13 +21,13 @@ import pytest
 ROOT = Path(__file__).parents[1]
 CORE = Path("core/src/hookloop")
 #: Modules that know nothing above them, and what they may know of each other.
-LOW = {"errors", "logs", "monitor", "hookspecs", "files", "masking"}
-LOW_MAY_IMPORT = {"errors", "logs", "masking"}
+LOW = {"errors", "logs", "monitor", "hookspecs", "files", "masking", "reading"}
+LOW_MAY_IMPORT = {"errors", "logs", "masking", "reading"}
 #: What is not the contract part: the trainer and what belongs to it, and the tools around it.
 BEYOND = (
     "trainer fitting computing data structures loaders transfer evaluation objectives "
     "optimizers models checks defaults lines "
-    "hosting callback_list attached passes steps "
+    "hosting callback_list attached passes steps stateful "
     "signals rng twister profiling tables curves testing cli demo describe probe "
     "scaffold doctor outside resume_info __main__"
 ).split()
@@ -35,7 +35,7 @@ MODULE_LINES, FUNCTION_LINES = 300, 40
 #: What the author of a callback has to know, and how many lines of code that may have.
 AUTHORS_PART, AUTHORS_LINES = ("hookspecs", "callback", "logs", "monitor", "loop"), 600
 #: The design wished for 1,500; docs/decisions/0003 says what became of that, and why.
-CONTRACT_LINES = 3420
+CONTRACT_LINES = 3730
 #: Each with the reason why it is one.
 LONG_FUNCTIONS = {"fitting.py:Fitting._batches": "the step, line by line: a call each would cost"}
 LONG_MODULES = {"hookspecs.py": "the contract in prose"}

@@ -45,6 +45,7 @@ def plugins_among(modules: set[str]) -> set[str]:
         "import hookloop\ntry: hookloop.nonsense\nexcept AttributeError: pass",
     ],
 )
+@pytest.mark.reliability("J4", "J5")
 def test_looking_around_imports_neither_torch_nor_a_plugin(script: str) -> None:
     """Listing and help are instant, and installing a package changes nothing."""
     modules = modules_after(script)
@@ -63,6 +64,7 @@ def test_the_command_that_lists_imports_neither_torch_nor_a_plugin() -> None:
     assert plugins_among(modules) == set()
 
 
+@pytest.mark.reliability("J1", "J3")
 def test_choosing_a_plugin_imports_that_one_alone() -> None:
     """Nothing of the others is executed."""
     modules = modules_after("import hookloop; hookloop.load('early_stopping:patience=3')")
@@ -87,6 +89,7 @@ RUN = (
 )
 
 
+@pytest.mark.reliability("J3")
 def test_a_broken_plugin_beside_it_changes_nothing(tmp_path: Path) -> None:
     """Whatever is wrong with it: its import, its entry points, its metadata."""
     (tmp_path / "bomb.py").write_text("open('executed', 'w'); raise RuntimeError\n")

@@ -91,6 +91,7 @@ def core_needs() -> list[str]:
     return environments.needs("hookloop")
 
 
+@pytest.mark.reliability("J5")
 def test_core_alone_lists_its_own_two_and_trains(wheels: Path, tmp_path: Path) -> None:
     """Everything else is named with the line that installs it."""
     environment = Environment(tmp_path, wheels, ["hookloop"], core_needs())
@@ -105,6 +106,7 @@ def test_core_alone_lists_its_own_two_and_trains(wheels: Path, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
+@pytest.mark.reliability("J5")
 def test_a_plugin_alone_trains_by_name_and_passes_its_tests(
     plugin: str, wheels: Path, tmp_path: Path
 ) -> None:

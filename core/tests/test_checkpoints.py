@@ -229,6 +229,7 @@ def flipped(data: bytes, draw: random.Random) -> bytes:
 
 
 @pytest.mark.parametrize("name", ["m.pt", "m.safetensors", "run"])
+@pytest.mark.reliability("C4")
 def test_a_flipped_bit_is_found_or_does_no_harm(tmp_path: Path, name: str) -> None:
     """One random bit, a hundred times: an error of ours, or the same weights; never others."""
     torch.manual_seed(0)
@@ -256,6 +257,7 @@ def test_a_flipped_bit_is_found_or_does_no_harm(tmp_path: Path, name: str) -> No
 
 
 @pytest.mark.parametrize("name", ["m.pt", "m.safetensors"])
+@pytest.mark.reliability("C5")
 def test_a_file_cut_short_is_found_at_every_length(tmp_path: Path, name: str) -> None:
     """As a copy that was interrupted leaves it."""
     model, path = nn.Linear(2, 1), tmp_path / name
@@ -307,6 +309,7 @@ class Malicious:
 
 @pytest.mark.parametrize("form", ["torch", "torch legacy", "pickle"])
 @pytest.mark.parametrize("reader", [load_state, load_checkpoint], ids=["state", "weights"])
+@pytest.mark.reliability("H1")
 def test_loading_runs_no_code(tmp_path: Path, form: str, reader: Any) -> None:
     """A pickle that would make a folder makes none, and the file is refused."""
     marker, path = tmp_path / "executed", tmp_path / "evil.pt"

@@ -176,6 +176,7 @@ def test_list_as_json_has_the_same_fields(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.reliability("J4")
 def test_list_imports_neither_torch_nor_numpy_nor_pluggy_nor_a_plugin(tmp_path: Path) -> None:
     """It answers in the time that Python and the scan of the metadata take."""
     install(tmp_path, "zz_dist", "zz_last = zz_module:Class")

@@ -75,6 +75,7 @@ def test_a_class_for_the_hook_api_of_today_is_taken(folder: Path) -> None:
     assert load(module(folder, str(HOOK_API))).hook_api == HOOK_API
 
 
+@pytest.mark.reliability("J6")
 def test_a_class_for_a_newer_hook_api_is_refused_by_name_before_it_is_made(folder: Path) -> None:
     """Its constructor never runs; the error says what both sides have, and what to do."""
     with pytest.raises(PluginImportError) as caught:
@@ -109,6 +110,7 @@ def test_without_a_hook_api_it_is_the_first() -> None:
     assert Own.hook_api == 1
 
 
+@pytest.mark.reliability("J6")
 def test_an_instance_for_a_newer_hook_api_is_refused_before_training() -> None:
     """Also one that nobody loaded by name: nothing of the run has happened yet."""
     seen: list[str] = []

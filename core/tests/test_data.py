@@ -17,8 +17,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
-from hookloop.data import epoch_order, make_source, split
-from hookloop.structures import as_tensor, size_of, to_device
+from hookloop.data import epoch_order, make_source
+from hookloop.structures import as_tensor, size_of, split, to_device
 
 CPU = torch.device("cpu")
 X, Y = torch.arange(20.0).reshape(10, 2), torch.arange(10)

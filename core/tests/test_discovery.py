@@ -86,6 +86,7 @@ def test_the_core_s_own_are_always_there() -> None:
     assert (plugin.distribution, plugin.object) == ("hookloop", "hookloop.history:History")
 
 
+@pytest.mark.reliability("J2")
 def test_two_owners_are_both_listed(install: Install) -> None:
     """Only whoever names it has to decide."""
     install("one-1.0", points("ema = a:A"))
@@ -121,6 +122,7 @@ BROKEN: list[tuple[str, str | bytes, str | bytes | None]] = [
 
 
 @pytest.mark.parametrize(("folder", "lines", "metadata"), BROKEN, ids=[b[0] for b in BROKEN])
+@pytest.mark.reliability("J3")
 def test_a_damaged_installation_matters_to_nobody_else(
     install: Install, folder: str, lines: str | bytes, metadata: str | bytes | None
 ) -> None:

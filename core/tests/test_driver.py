@@ -64,6 +64,7 @@ def test_a_run_fires_the_hooks_in_the_order_of_the_map() -> None:
     assert calls == WHOLE
 
 
+@pytest.mark.reliability("E2")
 @pytest.mark.parametrize("fails", WHOLE)
 def test_wherever_a_callback_fails_every_callback_sees_its_end_once(fails: str) -> None:
     """First ``on_exception``, then ``on_train_end``; a test that was open ends before."""
@@ -94,6 +95,7 @@ def test_a_prediction_that_fails_ends_once(fails: str) -> None:
     assert not {"on_exception", "on_train_end"} & set(mine)
 
 
+@pytest.mark.reliability("E3")
 def test_failures_of_end_hooks_become_notes_of_what_ended_the_run() -> None:
     """None hides the first exception, and all see their end."""
     calls: list[str] = []

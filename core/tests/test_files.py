@@ -11,12 +11,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, Any
 
 import pytest
 
-from hookloop import files
+from hookloop import files, reading
 from hookloop.errors import FileError, StateError
 from hookloop.loop import Loop
 
@@ -195,7 +196,7 @@ def test_a_folder_comes_back_as_it_was_written(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "state"
     files.replace_folder(path, {"old": b"1"})
     files.replace_folder(path, CONTENTS)
-    assert files.read_folder(path) == CONTENTS
+    assert reading.read_folder(path) == CONTENTS
     assert names(path) == ["a.json", "b.bin", "manifest.json"]
     assert names(path.parent) == ["state"]
 
@@ -221,7 +222,7 @@ def test_a_folder_s_files_may_be_written_piece_by_piece(
         "a": {"size": 6, "sha256": hashlib.sha256(b"onetwo").hexdigest()},
         "b": {"size": 5, "sha256": hashlib.sha256(b"three").hexdigest()},
     }
-    assert files.read_folder(tmp_path / "state") == {"a": b"onetwo", "b": b"three"}
+    assert reading.read_folder(tmp_path / "state") == {"a": b"onetwo", "b": b"three"}
 
 
 def operations_of_a_replacement(folder: Path) -> list[str]:
@@ -235,7 +236,10 @@ def operations_of_a_replacement(folder: Path) -> list[str]:
 def test_whatever_fails_a_whole_folder_can_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """At every operation of replacing one, the old or the new content is found again."""
+    """At every operation of replacing one, the old or the new content is found again.
+
+    Once the new one is durable, an old one that cannot be deleted is no failure.
+    """
     monkeypatch.setattr(files, "disk", files.disk)
     files.replace_folder(tmp_path / "trial", {"old": b"1"})
     operations = operations_of_a_replacement(tmp_path / "trial")
@@ -244,12 +248,13 @@ def test_whatever_fails_a_whole_folder_can_be_read(
         files.disk = files.Disk()
         files.replace_folder(path, {"old": b"1"})
         files.disk = Recording(place, error)
-        with pytest.raises((FileError, KeyboardInterrupt)):
+        durable = "sync_folder" not in operations[place:] and isinstance(error, OSError)
+        with nullcontext() if durable else pytest.raises((FileError, KeyboardInterrupt)):
             files.replace_folder(path, CONTENTS)
         files.disk = files.Disk()
-        assert files.read_folder(path) in ({"old": b"1"}, CONTENTS), operations[: place + 1]
+        assert reading.read_folder(path) in ({"old": b"1"}, CONTENTS), operations[: place + 1]
         files.replace_folder(path, CONTENTS)
-        assert files.read_folder(path) == CONTENTS
+        assert reading.read_folder(path) == CONTENTS
         left = [name for name in names(path.parent) if not name.startswith("..state.previous.")]
         assert left == ["state"], operations[: place + 1]  # else: what a sweep takes
 
@@ -272,7 +277,7 @@ def test_a_process_killed_between_the_two_renames_loses_nothing(tmp_path: Path) 
     assert subprocess.run([sys.executable, "-c", script, path], check=False).returncode == -9
     assert not path.exists()
     assert len(files.sweep(tmp_path)) == 1
-    assert files.read_folder(path) == CONTENTS
+    assert reading.read_folder(path) == CONTENTS
     files.replace_folder(path, {"new": b"2"})
     assert names(tmp_path) == ["state"]
 
@@ -328,7 +333,7 @@ def test_a_damaged_folder_is_refused(tmp_path: Path, what: str) -> None:
     files.replace_folder(path, CONTENTS)
     damage(path, what)
     with pytest.raises(StateError, match=r"\nfix: "):
-        files.read_folder(path)
+        reading.read_folder(path)
 
 
 def test_a_folder_of_somebody_else_is_neither_replaced_nor_moved(tmp_path: Path) -> None:

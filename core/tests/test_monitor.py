@@ -150,6 +150,7 @@ def test_what_counts_as_an_improvement(
     assert "".join("ny"[monitor.improved(float(v))] for v in values) == improves
 
 
+@pytest.mark.reliability("G5")
 def test_nan_never_becomes_the_best() -> None:
     """After a NaN the next number is compared with the last number."""
     monitor = Monitor("loss")
@@ -216,6 +217,7 @@ MISSING = [
     MISSING,
     ids=["validation", "more of it", "other", "no number", "nothing"],
 )
+@pytest.mark.reliability("G1")
 def test_a_missing_metric_is_one_warning_with_what_was_reported(
     name: str, logs: dict[str, Any], text: str
 ) -> None:
@@ -228,6 +230,7 @@ def test_a_missing_metric_is_one_warning_with_what_was_reported(
     assert monitor.value(Logs(logs)) is None
 
 
+@pytest.mark.reliability("G1")
 def test_a_metric_that_never_came_is_said_again_at_the_end() -> None:
     """So that it is not lost far up in the output of a long run."""
     monitor = Monitor("val_loss", who="who")
@@ -264,6 +267,7 @@ def test_saved_state_goes_on_where_it_was() -> None:
     assert other.best is None
 
 
+@pytest.mark.reliability("G1")
 def test_a_name_that_nothing_reports_is_said_before_the_first_epoch() -> None:
     """With what is near and what is known; once, and not again at the first epoch."""
     monitor = Monitor("val_acc", who="who")
@@ -277,6 +281,7 @@ def test_a_name_that_nothing_reports_is_said_before_the_first_epoch() -> None:
     ]
 
 
+@pytest.mark.reliability("G1")
 def test_a_misspelt_name_is_suggested_before_a_mode_is_asked_for() -> None:
     """Who obeyed "write mode=" alone would get a run that never stops."""
     monitor = Monitor("val_acuracy", who="who")

@@ -279,6 +279,7 @@ def test_every_check_has_a_fault() -> None:
     assert set(FAULTS) <= {one.name for one in checks()}
 
 
+@pytest.mark.reliability("E7")
 @pytest.mark.parametrize("check", FAULTS)
 def test_a_check_fails_on_its_own_fault(check: str, planted: Planted) -> None:
     """What relies on it is blocked, never passed; everything else passes."""

@@ -257,6 +257,7 @@ def test_the_warning_of_a_failed_observer_says_what_and_where_and_what_to_do() -
     )
 
 
+@pytest.mark.reliability("E1")
 @pytest.mark.parametrize("kind", ["plain", "wrapper"])
 def test_a_callback_that_failed_is_off_in_every_hook_also_in_kept_ones(kind: str) -> None:
     """Also where the loop keeps the compiled hook in a variable, and where it is a wrapper."""
@@ -287,6 +288,7 @@ class AcceleratorError(RuntimeError):
 FATAL = [KeyboardInterrupt(), SystemExit(3), MemoryError(), OutOfMemoryError(), AcceleratorError()]
 
 
+@pytest.mark.reliability("E4")
 @pytest.mark.parametrize("hook", ["on_epoch_end", "on_train_end"])
 @pytest.mark.parametrize("error", FATAL, ids=[type(error).__name__ for error in FATAL])
 def test_some_errors_are_never_swallowed(error: BaseException, hook: str) -> None:
@@ -297,6 +299,7 @@ def test_some_errors_are_never_swallowed(error: BaseException, hook: str) -> Non
     assert registry.disabled == {}
 
 
+@pytest.mark.reliability("E3")
 @pytest.mark.parametrize("hook", ["on_train_end", "on_exception", "on_test_end", "on_predict_end"])
 def test_end_hooks_are_shielded_from_each_other(hook: str) -> None:
     """Everybody runs; then the first failure is raised, with the others as its notes."""
@@ -317,6 +320,7 @@ def test_end_hooks_are_shielded_from_each_other(hook: str) -> None:
     ]
 
 
+@pytest.mark.reliability("E3", "E4")
 def test_an_interrupt_in_an_end_hook_is_not_hidden_by_an_earlier_failure() -> None:
     """Ctrl-C stays Ctrl-C; the other failure becomes its note."""
     registry = Registry(

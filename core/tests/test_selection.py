@@ -380,6 +380,7 @@ def test_a_space_before_a_quoted_value_is_passed_over() -> None:
     assert parse("a:b= 'q, r',c=1") == ("a", {"b": "q, r", "c": "1"})
 
 
+@pytest.mark.reliability("G10")
 def test_one_instance_twice_in_a_list_is_refused() -> None:
     """A logger would write every row twice."""
     history = History()

@@ -271,6 +271,7 @@ def test_an_exception_in_on_train_end_ends_nothing_twice():
     assert trainer.history.outcome == "failed"
 
 
+@pytest.mark.reliability("E3")
 def test_failures_of_end_hooks_become_notes_of_the_first():
     """None hides the exception that ended the run, and everybody is called."""
 
@@ -299,6 +300,7 @@ def test_a_callback_that_never_saw_the_beginning_sees_no_end():
     assert second.seen == []
 
 
+@pytest.mark.reliability("E4")
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
 def test_an_interruption_ends_in_order_and_is_never_swallowed(interrupt):
     """Also not where failures of callbacks are: outcome is interrupted."""
@@ -336,6 +338,7 @@ def test_an_observer_that_fails_is_turned_off_and_training_goes_on(capsys):
     assert capsys.readouterr().out == "watches was off since it failed: OSError: no display\n"
 
 
+@pytest.mark.reliability("E8")
 @pytest.mark.parametrize(
     ("policy", "observer", "goes_on"),
     [

@@ -46,12 +46,14 @@ def filled(template: str, **values: Any) -> str:
         ("{tag}", {"tag": "a\0b\nc"}, "a_b_c"),
     ],
 )
+@pytest.mark.reliability("G2", "G3")
 def test_a_template_is_filled_in(template: str, values: dict[str, Any], path: str) -> None:
     """Plain names with a format spec; what a value brings along is escaped."""
     assert filled(template, **values) == path
 
 
 @given(st.text(), st.sampled_from(["{v}", "{v}/m.pt", "a/{v}/m.pt", "a/x{v}.pt", "a/{v}{v}/m"]))
+@pytest.mark.reliability("G3")
 def test_no_value_can_leave_the_folder(value: str, template: str) -> None:
     """Whatever is logged, the path is below the folder that was named, and no deeper."""
     path = filled(f"/runs/{template}", v=value)

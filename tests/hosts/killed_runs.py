@@ -164,10 +164,14 @@ def differences(one: Any, other: Any, path: str = "") -> list[str]:
 def outcome(folder: Path) -> dict[str, Any]:
     """What a run left: its state, and its files."""
     weights = sorted(path.name for path in folder.glob("last-*.weights.pt"))
+    states = {name: load_state(folder / f"{name}.pt") for name in ("end", "best")}
+    for state in states.values():  # what the scenario adds, with settings of its own
+        for name in ("backup_and_restore", "ends"):
+            state["callbacks"].pop(name, None)
     return {
-        "state": load_state(folder / "end.pt"),
+        "state": states["end"],
+        "best": states["best"],
         "csv": (folder / "log.csv").read_text(),
-        "best": load_state(folder / "best.pt"),
         "last": {name: torch.load(folder / name, weights_only=True) for name in weights},
     }
 

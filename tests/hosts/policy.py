@@ -86,6 +86,14 @@ class Provokes(Callback):
             raise RuntimeError("provoked")
 
 
+class Ends(Callback):
+    """Ends a run by an exception when its second epoch begins."""
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        if epoch == 1:
+            raise RuntimeError("no power")
+
+
 @dataclass
 class Run:
     """What came of a training with a callback that fails, or does not."""

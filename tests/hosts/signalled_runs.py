@@ -2,7 +2,8 @@
 
 `python signalled_runs.py FOLDER SEED PLAYS`, where plays are ``[[host, signal, how many], ...]``:
 plays a run of each host undisturbed, and then so many with a signal at a random time; one that ends
-of it is started again. Prints what came out of each, as JSON.
+of it is started again. SIGKILL is sent shortly after SIGTERM, to a run whose disk is slow. Prints
+what came out of each, as JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import hookloop
-from hookloop import Callback, Trainer, hookimpl, rng
+from hookloop import Callback, Trainer, files, hookimpl, rng
 
 EPOCHS = 4
 GENERATOR = torch.Generator().manual_seed(1)
@@ -97,6 +98,14 @@ def attach(pipe: int) -> None:
 HOSTS = {"fit": fit, "attach": attach}
 
 
+class Slow(files.Disk):
+    """A disk on which a save takes longer than the grace that there is."""
+
+    def sync(self, file: Any) -> None:
+        time.sleep(0.1)
+        super().sync(file)
+
+
 def warm_up() -> None:
     """Import once for all forks what is imported late; start no thread, which none would have."""
     hookloop.load_callbacks(callbacks(-1))
@@ -110,7 +119,9 @@ def in_a_process(host: str, number: int | None = None, batch: int = 0, after: fl
     child = os.fork()
     if not child:
         os.close(listens)
-        if number is not None:  # before and after the run, which has to put that back
+        if number == signal.SIGKILL:
+            files.disk = Slow()
+        elif number is not None:  # before and after the run, which has to put that back
             signal.signal(number, signal.SIG_IGN)
         status = 1
         try:
@@ -131,6 +142,9 @@ def in_a_process(host: str, number: int | None = None, batch: int = 0, after: fl
             for _ in range(batch):
                 pipe.read(1)
             time.sleep(after)
+            if number == signal.SIGKILL:
+                os.kill(child, signal.SIGTERM)
+                time.sleep(0.2)
             os.kill(child, number)  # it was not waited for yet, so the number is its own
         while pipe.read(1000):  # or it would die of a pipe that nobody reads
             pass
@@ -144,7 +158,7 @@ def play(root: Path, host: str, *signalled: Any) -> dict[str, Any]:
     while statuses[-1] not in (0, 1) and len(statuses) < 4:
         statuses.append(in_a_process(host))
     said = Path("said.txt").read_text() if Path("said.txt").exists() else ""
-    batches = sum(map(int, Path("batches.txt").read_text().split()))
+    batches = list(map(int, Path("batches.txt").read_text().split()))
     return {"statuses": statuses, "said": said, "batches": batches}
 
 
@@ -158,7 +172,7 @@ def played(folder: Path, host: str, number: int, count: int, drawn: random.Rando
     whole = play(folder / "whole", host)
     results = []
     for index in range(count):
-        when = (drawn.randint(1, whole["batches"] - 1), drawn.uniform(0.0, 0.01))
+        when = (drawn.randint(1, sum(whole["batches"]) - 3), drawn.uniform(0.0, 0.01))
         result = play(folder / str(index), host, number, *when)
         result["differs"] = differences(outcome(folder / "whole"), outcome(folder / str(index)))
         results.append({**result, "when": when})

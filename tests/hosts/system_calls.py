@@ -37,7 +37,7 @@ class Call:
 
 
 class Calls:
-    """Counts the calls about a folder, and does something at one of them.
+    """Counts the calls about a folder, and does something at one of them, whose name is `hit`.
 
     Args:
         folder: Only what is below it counts.
@@ -61,6 +61,7 @@ class Calls:
         self.only = ("write",) if half else only
         self.done: list[Any] = []
         self.count = 0
+        self.hit = ""
         self._patches: list[Any] = []
 
     def __enter__(self) -> Calls:
@@ -87,6 +88,7 @@ class Calls:
             return act()
         self.count += 1
         if self.at == self.count - 1 and self.then is not None:
+            self.hit = call.name
             if self.half:
                 half()
             self.then()

@@ -5,8 +5,9 @@ from __future__ import annotations
 import csv
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from hookloop_remote_monitor._queue import Queue
 from hookloop_remote_monitor._sync import TARGET, remember
 from hookloop_tensorboard import TensorBoard
 
-from hookloop import Callback, CallbackList, checkpoints, files
+from hookloop import Callback, CallbackList, checkpoints, files, reading
 from hookloop.loop import Loop
 
 Save = Callable[[int], Any]
@@ -56,7 +57,7 @@ def state(number: int) -> dict[str, Any]:
 
 def number_in(path: Path) -> int | None:
     """The number in the weights of a file, None if it is not there."""
-    if not files.whole_folder(path).exists():
+    if not reading.whole_folder(path).exists():
         return None
     return int(checkpoints.load_checkpoint(path)["weight"].item())
 
@@ -205,7 +206,7 @@ def begin_events(folder: Path, after: int) -> Save:
 
     def save(number: int) -> None:
         run.on_epoch_end(number - 1, {"loss": float(number)})
-        if not (folder / f"after-{number}.json").exists():
+        with suppress(OSError):  # for whoever goes on from there
             (folder / f"after-{number}.json").write_text(json.dumps(board.state_dict()))
 
     return save
@@ -226,7 +227,7 @@ def read_events(folder: Path) -> int | None:
 
 
 def begin_spool(folder: Path, after: int) -> Save:
-    queue = Queue(10, folder / "spool")
+    queue = Queue(10, 1 << 20, folder / "spool")
 
     def save(number: int) -> None:
         try:
@@ -249,7 +250,7 @@ def read_spool(folder: Path) -> int | None:
 
 
 def begin_target(folder: Path, after: int) -> Save:
-    Queue(10, folder / "spool").close()
+    Queue(10, 1 << 20, folder / "spool").close()
     return lambda number: remember(folder / "spool", f"http://{number}", root="", path="")
 
 
@@ -314,6 +315,14 @@ BROKEN = {
     "written in place": WritePath(begin_broken(in_place), read_broken),
     "deleted first": WritePath(begin_broken(deleted_first), read_broken),
 }
+
+
+@contextmanager
+def in_memory() -> Iterator[Path]:
+    """A folder for files that are synced often, and need not be; on a disk if there is no other."""
+    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="hookloop-", dir=memory) as folder:
+        yield Path(folder)
 
 
 def left_over(folder: Path) -> list[str]:

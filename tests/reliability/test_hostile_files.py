@@ -24,6 +24,7 @@ from typing import Any
 import hostile
 import pytest
 import torch
+from fuzzing import fuzz
 
 from hookloop.checkpoints import load_checkpoint, load_state, save_state
 from hookloop.errors import StateError
@@ -352,9 +353,6 @@ def _forged(path: Path, what: Any) -> str:
     try:
         return "refused" if hostile.resumed(path, epochs=2) is None else "accepted"
     except Exception as error:
-        if os.environ.get("HX"):
-            print("BAD", what[0], repr(what[1])[:60], type(error).__name__, str(error)[:150])
-            return "bad"
         raise AssertionError(f"after {what}") from error
 
 
@@ -377,7 +375,7 @@ def test_a_forged_state_is_refused_whole_or_used(
 ) -> None:
     """Any value replaced by one of another kind, with right sums: 300 of them."""
     print(f"{SEED=}")
-    found = forge(tmp_path, states, share=0.06)
+    found = forge(tmp_path, states, share=float(os.environ.get("HOOKLOOP_FORGED", "0.06")))
     assert found["refused"] > 150, found
 
 
@@ -400,3 +398,11 @@ def test_a_state_of_another_version_is_refused_with_a_sentence(
     (tmp_path / "run/manifest.json").write_text(json.dumps({**manifest, "version": version}))
     with pytest.raises(StateError, match=f"it is of version {version!r}; this hookloop reads 1"):
         load_state(tmp_path / "run")
+
+
+@pytest.mark.reliability("H4")
+def test_random_and_mutated_files_are_refused_or_read_within_bounds(folder: Path) -> None:
+    """600 of them, in every way of reading: less than 200 MB more, and seconds, for any."""
+    print(f"{SEED=}")
+    found = fuzz(folder, SEED, 600)
+    assert found["refused"] > 400

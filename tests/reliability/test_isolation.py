@@ -13,7 +13,7 @@ import agreement
 import policy
 import pytest
 import torch
-from policy import Fails, PlantedError, Sees
+from policy import Ends, Fails, PlantedError, Sees
 from torch import Tensor
 
 import hookloop
@@ -158,12 +158,6 @@ def test_the_policy_holds_where_state_is_taken_and_given_back(
         planted = caught.value.__cause__ or caught.value  # a state that does not fit is told so
         assert type(planted) is PlantedError
         assert caught.value.__notes__[0].startswith(f"raised by callback 'stateful' in {method}")
-
-
-class Ends(Callback):
-    def on_epoch_begin(self, epoch: int) -> None:
-        if epoch == 1:
-            raise RuntimeError("no power")
 
 
 # -- leaking, hanging ---------------------------------------------------------------

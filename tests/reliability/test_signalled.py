@@ -1,66 +1,105 @@
 """Signals at random times: real processes, and what comes out is what would have come out anyway.
 
-Six of SIGTERM and a few of SIGUSR1 here; tests_all has thirty and twenty.
+A few of each here; tests_all/test_signalled.py has thirty of SIGTERM and ten of the others.
 """
 
 from __future__ import annotations
 
-import json
+import os
+import random
 import signal
-import subprocess
-import sys
+import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
+import signalled
+import torch
+from torch import nn
 
-SEED = 20
-SCRIPT = Path(__file__).parents[1] / "hosts" / "signalled_runs.py"
-PLAYS = [["fit", signal.SIGTERM, 6], ["fit", signal.SIGUSR1, 4], ["attach", signal.SIGUSR1, 3]]
-SAVED = "backup_and_restore: saved, as SIGUSR1 asks, and training goes on."
-BATCHES = 60  # of four epochs
+from hookloop import Callback, Trainer
+from hookloop.checkpoints import load_state
 
-
-def play(folder: Path, plays: list[Any], seed: int) -> dict[str, list[dict[str, Any]]]:
-    """Play runs in processes of their own; the seed says when each is signalled."""
-    command = [sys.executable, str(SCRIPT), str(folder), str(seed), json.dumps(plays)]
-    print(f"seed={seed}")
-    done = subprocess.run(command, capture_output=True, text=True, timeout=550, check=False)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return dict(json.loads(done.stdout.splitlines()[-1]))
+PLAYS = [
+    ["fit", signal.SIGTERM, 6],
+    ["fit", signal.SIGUSR1, 3],
+    ["attach", signal.SIGUSR1, 2],
+    ["fit", signal.SIGKILL, 2],
+]
 
 
 @pytest.fixture(scope="module")
-def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[dict[str, Any]]]:
-    return play(tmp_path_factory.mktemp("signalled"), PLAYS, SEED)
-
-
-def check_sigterm(results: list[dict[str, Any]]) -> None:
-    """Exit 143, unless the run was over; no batch is trained twice; the end is the same."""
-    for result in results:
-        assert result["statuses"] in ([143, 0], [0]), result
-        assert (result["batches"], result["differs"]) == (BATCHES, []), result
-    assert sum(len(result["statuses"]) == 2 for result in results) > len(results) / 2
-
-
-def check_sigusr1(results: list[dict[str, Any]]) -> None:
-    """The run goes on to its end, having said that it has saved; the end is the same."""
-    for result in results:
-        assert result["statuses"] == [0], result
-        assert result["said"] in (f"{SAVED}\n", ""), result
-        assert (result["batches"], result["differs"]) == (BATCHES, []), result
-    assert sum(SAVED in result["said"] for result in results) > len(results) / 2
+def played(tmp_path_factory: pytest.TempPathFactory) -> signalled.Results:
+    return signalled.play(tmp_path_factory.mktemp("signalled"), PLAYS, seed=20)
 
 
 @pytest.mark.reliability("D1", "D6")
-def test_a_run_that_sigterm_ends_goes_on_as_if_nothing_had_been(played: Any) -> None:
+def test_a_run_that_sigterm_ends_goes_on_as_if_nothing_had_been(played: signalled.Results) -> None:
     """Whenever it comes; whoever ignored it before ignores it afterwards."""
-    check_sigterm(played["fit-15"])
+    signalled.check_ended(played["fit-15"], 143)
 
 
 @pytest.mark.reliability("D2")
 @pytest.mark.parametrize("host", ["fit", "attach"])
-def test_sigusr1_saves_and_the_run_goes_on_as_if_nothing_had_been(played: Any, host: str) -> None:
+def test_sigusr1_saves_and_the_run_goes_on_as_if_nothing_had_been(
+    played: signalled.Results, host: str
+) -> None:
     """As Slurm sends it some time before it ends the job; Slurm itself is not needed for that."""
-    check_sigusr1(played[f"{host}-10"])
+    signalled.check_saved(played[f"{host}-10"])
+
+
+@pytest.mark.reliability("D8")
+def test_a_grace_that_is_shorter_than_a_save_leaves_the_state_before(
+    played: signalled.Results,
+) -> None:
+    """SIGTERM, and SIGKILL 0.2 s later, on a disk that takes longer: the run goes on from there."""
+    signalled.check_ended(played["fit-9"], -9)
+
+
+class Many(nn.Module):
+    """Two hundred tensors, so that most of the time is spent between two of them in a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts = nn.ParameterList(torch.ones(1) for _ in range(200))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x * torch.cat(list(self.parts)).mean()
+
+
+@pytest.mark.reliability("D4")
+def test_no_state_is_of_the_middle_of_a_step(tmp_path: Path) -> None:
+    """Eight signals at random times, most of them in `optimizer.step`: all tensors agree."""
+    drawn, over = random.Random(4), threading.Event()
+
+    class Counts(Callback):
+        saved = 0
+
+        def on_message(self, text: str) -> bool:
+            self.saved += text == signalled.SAVED
+            if self.saved == 8:
+                self.loop.stop("signalled enough")
+            return True
+
+    def send() -> None:
+        while not over.wait(drawn.uniform(0.0, 0.02)):
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    model, x = Many(), torch.ones(8, 1)
+    optimizer = torch.optim.Adam(model.parameters(), foreach=False)
+    settings = {"backup_dir": tmp_path, "keep": 1000, "save_on_sigusr1": True, "save_freq": 10**6}
+    callbacks = [("backup_and_restore", {**settings, "delete_checkpoint": False}), Counts()]
+    before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        trainer = Trainer(model, loss="mse", optimizer=optimizer, device="cpu")
+        trainer.fit((x, 2 * x), batch_size=2, epochs=10**6, callbacks=callbacks, verbose=0)
+    finally:
+        over.set()
+        sender.join()
+        signal.signal(signal.SIGUSR1, before)
+    states = [load_state(path) for path in tmp_path.glob("state-*")]
+    assert len(states) >= 8
+    for state in states:
+        steps = {int(one["step"]) for one in state["optimizers"][0]["state"].values()}
+        assert steps == {state["loop"]["step"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -119,7 +120,7 @@ import signal, sys, threading
 from pathlib import Path
 import torch
 from torch import nn
-from hookloop import Trainer, files
+from hookloop import Trainer, files, saving
 
 released = threading.Event()
 
@@ -129,7 +130,7 @@ class Hangs(files.Disk):
             released.wait()
         super().sync(file)
 
-files.disk, files.PATIENCE = Hangs(), 0.05
+files.disk, saving.PATIENCE = Hangs(), 0.05
 signal.signal(signal.SIGUSR2, lambda *_: released.set())
 trainer = Trainer(nn.Linear(2, 1), loss="mse", optimizer="sgd", device="cpu")
 x = torch.linspace(-1, 1, 8).reshape(4, 2)
@@ -157,12 +158,16 @@ def test_a_save_that_takes_long_is_said_once_and_waited_for(
 ) -> None:
     """A checkpoint that was asked for is not dropped in silence."""
     with started(tmp_path, callback) as run:
-        assert run.stdout is not None
-        assert run.stdout.readline() == (
-            f"{what} is still being written after 0.05 s, and waited for.\n"
-        )
-        run.send_signal(signal.SIGUSR2)
-        out, err = run.communicate(timeout=30)
+        try:
+            assert run.stdout is not None
+            assert select.select([run.stdout], [], [], 60)[0], "nothing is said"
+            assert run.stdout.readline() == (
+                f"{what} is still being written after 0.05 s, and waited for.\n"
+            )
+            run.send_signal(signal.SIGUSR2)
+            out, err = run.communicate(timeout=30)
+        finally:
+            run.kill()
     assert (out.splitlines()[-1], err, run.returncode) == ("over finished", "", 0)
     assert len(list(tmp_path.glob("backup/state-*"))) in (0, 2)
     assert not list(tmp_path.rglob("*.tmp"))
@@ -202,3 +207,49 @@ def exited(run: subprocess.Popen[str], patience: float) -> bool:
         return run.wait(patience) is not None
     except subprocess.TimeoutExpired:
         return False
+
+
+# -- a writer that fails ---------------------------------------------------------------
+
+
+class Full(files.Disk):
+    def sync(self, file: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+FAILING = {
+    "backup": ("backup_and_restore:save_freq=2", "backup_dir", (0, 2)),
+    "backup, by epoch": ("backup_and_restore", "backup_dir", (1, 0)),
+    "checkpoint": ("model_checkpoint:save_freq=2", "filepath", (0, 2)),
+    "checkpoint, by epoch": ("model_checkpoint", "filepath", (1, None)),
+}
+
+
+@pytest.mark.reliability("C1")
+@pytest.mark.parametrize(("choice", "path", "where"), FAILING.values(), ids=FAILING)
+def test_an_error_of_the_writer_surfaces_at_the_next_hook_of_who_saves(
+    choice: str,
+    path: str,
+    where: tuple[int, int | None],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the exception that ends the run, which is no success."""
+
+    class Waits(Callback):
+        def on_train_batch_begin(self, batch: int) -> None:
+            files.background(lambda: None).result()  # what was given to the writer before is over
+            self.last = (self.loop.epoch, batch)
+
+        def on_epoch_begin(self) -> None:
+            monkeypatch.setattr(files, "disk", Full())
+
+        def on_exception(self, exception: BaseException) -> None:
+            self.told = (self.loop.epoch, self.loop.batch)
+
+    waits, separator = Waits(), "," if ":" in choice else ":"
+    with pytest.raises(files.FileError) as caught:
+        fit(waits, f"{choice}{separator}{path}='{tmp_path / 'state.pt'}'")
+    assert waits.told == where
+    assert any(note.startswith("raised by callback") for note in caught.value.__notes__)
+    assert waits.loop.outcome == "failed"

@@ -12,14 +12,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from filelock import FileLock
 from system_calls import Call, Calls
-from write_paths import BROKEN, PATHS
+from write_paths import BROKEN, PATHS, in_memory
 
 HOST = Path(__file__).parents[1] / "hosts" / "torn_writes.py"
 #: Calls of the third save, and those of them that write: at least so many.
@@ -44,28 +43,21 @@ CALLS = {
 
 
 @pytest.fixture
-def in_memory() -> Iterator[Path]:
-    """A folder for files that are synced often, and need not be for this; on a disk if need be."""
-    memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="hookloop-", dir=memory) as folder:
-        yield Path(folder)
-
-
-@pytest.fixture
-def killed(tmp_path_factory: pytest.TempPathFactory, in_memory: Path) -> dict[str, Any]:
+def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All kills of this file; one of pytest's workers has them done for all."""
     root = tmp_path_factory.getbasetemp()
     root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
     results = root / "torn_writes.json"
     with FileLock(root / "torn_writes.lock"):
         if not results.exists():
-            done = subprocess.run(
-                [sys.executable, HOST, in_memory],
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-            )
+            with in_memory() as folder:
+                done = subprocess.run(
+                    [sys.executable, HOST, folder],
+                    capture_output=True,
+                    text=True,
+                    timeout=300,
+                    check=False,
+                )
             assert done.returncode == 0, done.stderr
             results.write_text(done.stdout.splitlines()[-1])
     return dict(json.loads(results.read_text()))

@@ -7,12 +7,12 @@ from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
-from hookloop import signals, state
+from hookloop import compared, signals, state
 from hookloop.arguments import outermost
 from hookloop.capabilities import HOSTS
 from hookloop.checkpoints import load_state
-from hookloop.checks import at_least
-from hookloop.errors import ArgumentError, HookloopError, StateError
+from hookloop.checks import at_least, saves_state
+from hookloop.errors import ArgumentError, HookloopError
 from hookloop.hosting import Run, start
 from hookloop.logs import Logs
 from hookloop.loop import Loop
@@ -21,6 +21,7 @@ from hookloop.passes import END, Batches, Epochs, Passes, Validation
 from hookloop.profiling import Profile
 from hookloop.registry import Policy
 from hookloop.soundness import need
+from hookloop.stateful import Stateful
 from hookloop.steps import Steps
 from hookloop.structures import size_of
 
@@ -133,17 +134,13 @@ class AttachedLoop(Loop):
     host = "attach"
     features = HOSTS[host]
     how_to_validate = "log it in `with loop.validation():`"
-    _stateful: list[Any]
+    _stateful: Stateful
     _run: Run
 
     def expect(self, stateful: list[Any]) -> None:
         """Take what else has state, before any callback sees the loop."""
-        for one in stateful:
-            if not (hasattr(one, "state_dict") and hasattr(one, "load_state_dict")):
-                message = f"stateful holds a {type(one).__name__}, which has no state to save."
-                raise ArgumentError(message, fix="pass objects with state_dict, load_state_dict")
-        self._stateful = stateful
-        known = [one for one in stateful if hasattr(one, "get_last_lr")]
+        self._stateful = Stateful(stateful)
+        known = self._stateful.schedulers()
         self.schedulers = [one for one in known if getattr(one, "optimizer", 0) in self.optimizers]
 
     def settle(self, run: Run, resume: Any, on_interrupt: str) -> None:
@@ -282,9 +279,8 @@ class AttachedLoop(Loop):
         for name, value in about.items():
             if self.params[name] is None:
                 self.params[name] = value
-        cost = self._passes.cost()
-        if cost is not None:
-            self.message(f"To go on where the run was, {cost}.")
+        for line in self._passes.to_say(saves_state(self)):
+            self.message(line)
         batches = Batches(self._passes.items(), self.next_batch, self.leave)
         self._latest = id(batches)
         return batches
@@ -423,7 +419,7 @@ class AttachedLoop(Loop):
 
     def extra_state(self) -> dict[str, Any]:
         return {
-            "loop": {"stateful": [state.plain(one.state_dict()) for one in self._stateful]},
+            "loop": {"stateful": self._stateful.state()},
             "rng": {"data": self._passes.state()},
         }
 
@@ -431,19 +427,19 @@ class AttachedLoop(Loop):
         now = super().state_dict()
         return self._kept if self._again and self._kept is not None else now
 
-    def check_extra_state(self, saved: Mapping[str, Any]) -> None:
-        held = saved["loop"].get("stateful", ())
+    def config(self) -> dict[str, Any]:
+        return {**super().config(), **self._stateful.config()}
+
+    def differences(self, saved: Mapping[str, Any]) -> list[tuple[str, str]]:
+        held, then = saved["loop"].get("stateful", ()), compared.run_of(saved).get("stateful")
         need(type(held) in (list, tuple), "what stateful= held is no list")
-        if len(held) != len(self._stateful):
-            message = (
-                f"The state has {len(held)} objects of stateful=, this run {len(self._stateful)}."
-            )
-            raise StateError(message, fix="pass the same ones, in the same order")
+        return list(self._stateful.differences(held, then))
+
+    def check_extra_state(self, saved: Mapping[str, Any]) -> None:
         passes = saved["rng"].get("data")
         need(isinstance(passes, Mapping) and "passes" in passes, "it is of no loop of attach")
 
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
-        for one, held in zip(self._stateful, saved["loop"].get("stateful", ()), strict=True):
-            one.load_state_dict(state.restored(held))
+        self._stateful.load(saved["loop"].get("stateful", ()))
         random, inside = saved["rng"], bool(saved["loop"]["batch"])
         self._passes.restore(random["data"], inside=inside, now=random["now"])

@@ -111,7 +111,7 @@ def settings_of(callback: Any) -> dict[str, Any]:
         for objects that do not derive from `Callback`.
     """
     bound = discreet(callback, getattr(callback, "_settings", None) or {})
-    return {name: _plain(value) for name, value in bound.items()}
+    return {name: as_plain(value) for name, value in bound.items()}
 
 
 def _bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -123,7 +123,8 @@ def _bound(cls: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str
     return dict(bound.arguments)
 
 
-def _plain(value: Any) -> Any:
+def as_plain(value: Any) -> Any:
+    """Give numbers, text and containers as they are, and anything else by its qualified name."""
     for kind in (bool, int, float):
         if isinstance(value, kind):
             return kind(value)  # of a subclass, as NumPy's, too
@@ -132,10 +133,10 @@ def _plain(value: Any) -> Any:
     if value is None:
         return None
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [as_plain(item) for item in value]
     if isinstance(value, Mapping):
         shown = {str(key): item for key, item in value.items()}
-        return {key: _plain(item) for key, item in discreet(None, shown).items()}
+        return {key: as_plain(item) for key, item in discreet(None, shown).items()}
     if hasattr(value, "__fspath__"):
         return str(value)
     named = value if hasattr(value, "__qualname__") else type(value)

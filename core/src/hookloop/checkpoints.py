@@ -12,13 +12,14 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from hookloop import __version__, files, state
+from hookloop import __version__, files, reading, state
+from hookloop.encoding import decode, encode
 from hookloop.errors import StateError
-from hookloop.saving import only_numbers, size_of
+from hookloop.limits import LONGEST_JSON, LONGEST_PICKLE, header_length, weigh
+from hookloop.saving import size_of
 from hookloop.torch_format import write_torch
 
 if TYPE_CHECKING:
@@ -32,12 +33,8 @@ _KINDS = {
     **{"uint8": "U8", "uint16": "U16", "uint32": "U32", "uint64": "U64"},
     **{"float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"},
 }
-#: Bytes beside the tensors that a file may have: lists, numbers and names, of every kind of file.
-#: A state of 400,000 tensors stays below; what is above is refused before it is parsed.
-LONGEST_JSON, _LONGEST_HEADER, LONGEST_PICKLE = 2**26, 50_000_000, 2**27
-_DEEPEST = 100
 #: What a state folder is made of.
-STATE_FILES = ("state.json", "tensors.safetensors", files.MANIFEST)
+STATE_FILES = ("state.json", "tensors.safetensors", reading.MANIFEST)
 
 
 def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
@@ -91,11 +88,11 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Any]:
     Raises:
         StateError: As `load_state`.
     """
-    source = files.whole_folder(path)
+    source = reading.whole_folder(path)
     if not source.exists():
         raise StateError(f"{source} does not exist.", fix="name a .pt file or a state folder")
     if source.is_dir():
-        saved = {**_read_folder(source), "made": files.read_manifest(source).get("made")}
+        saved = {**_read_folder(source), "made": reading.read_manifest(source).get("made")}
     else:
         saved = read_pt(source)
     state.check_format(saved)
@@ -140,12 +137,12 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises:
         StateError: If it is not there, is damaged, or holds no weights.
     """
-    source = files.whole_folder(path)
+    source = reading.whole_folder(path)
     if not source.exists():
         raise StateError(f"{source} does not exist.", fix="name a file that was saved")
     if source.is_dir():
         return _weights(source, load_state(source)["model"])
-    with files.open_plain(source) as file:
+    with reading.open_plain(source) as file:
         is_zip = file.read(2) == b"PK"  # torch's format
     if not is_zip:
         return _read_safetensors(source)
@@ -175,7 +172,7 @@ def pt_writer(saved: Mapping[str, Any], record: str = "") -> Callable[[IO[bytes]
 
     def write(file: IO[bytes]) -> None:
         try:
-            _weigh(saved, math.inf)
+            weigh(saved, math.inf)
         except ValueError as error:
             message = f"The state cannot be saved: {error}."
             raise StateError(message, fix="keep less in it, or in tensors") from None
@@ -225,7 +222,7 @@ def safetensors_writer(
             offsets = {"shape": list(value.shape), "data_offsets": [begin, end]}
             header[name] = {"dtype": _kind(name, value), **offsets}
         if summed:
-            own[_HEADER_SUM] = files.sum_of(header)
+            own[_HEADER_SUM] = reading.sum_of(header)
         text = json.dumps(header).encode()
         text += b" " * (-len(text) % 8)
         out.write(struct.pack("<Q", len(text)) + text)
@@ -261,21 +258,13 @@ def _memory(value: Tensor) -> memoryview:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    with files.open_plain(path) as file:
+    with reading.open_plain(path) as file:
         try:
-            _header_length(file.read(8), os.fstat(file.fileno()).st_size)
+            header_length(file.read(8), os.fstat(file.fileno()).st_size)
             file.seek(0)
             return _from_safetensors(file.read())
         except ValueError as error:
             raise _damaged(path, error) from None
-
-
-def _header_length(head: bytes, size: int) -> int:
-    """Read how long the header of safetensors is, and refuse what cannot be, before it is read."""
-    length = int.from_bytes(head, "little")
-    if len(head) < 8 or length > min(size - 8, _LONGEST_HEADER):
-        raise ValueError(f"its header is said to have {length} of {size} bytes")
-    return length
 
 
 def _from_safetensors(whole: bytes, *, summed: bool = False) -> dict[str, Tensor]:
@@ -291,9 +280,9 @@ def _from_safetensors(whole: bytes, *, summed: bool = False) -> dict[str, Tensor
     import safetensors.torch
     from safetensors import SafetensorError
 
-    length = _header_length(whole[:8], len(whole))
+    length = header_length(whole[:8], len(whole))
     try:
-        header = files.read_json(whole[8 : 8 + length])
+        header = reading.read_json(whole[8 : 8 + length])
         own = header.get("__metadata__") or {}
         tensors: dict[str, Tensor] = safetensors.torch.load(whole)
     except (SafetensorError, KeyError, AttributeError, RecursionError) as error:
@@ -301,7 +290,7 @@ def _from_safetensors(whole: bytes, *, summed: bool = False) -> dict[str, Tensor
     if not summed and (_SUM in own or _HEADER_SUM in own):  # else somebody else wrote it
         of_header, of_data = own.pop(_HEADER_SUM, None), own.get(_SUM)
         data = hashlib.sha256(whole[8 + length :]).hexdigest()
-        if of_header != files.sum_of(header) or of_data != data:
+        if of_header != reading.sum_of(header) or of_data != data:
             said = f"{data:.16}, and its metadata say {of_data!s:.16}"
             raise ValueError(f"the SHA-256 sum of its data is {said}, or its header has changed")
     return tensors
@@ -315,12 +304,12 @@ def read_pt(path: Path) -> dict[str, Any]:
     """
     import torch
 
-    with files.open_plain(path) as file:
+    with reading.open_plain(path) as file:
         size = os.fstat(file.fileno()).st_size
         try:
             _check_zip(file, size)
             saved = torch.load(path, map_location="cpu", weights_only=True)
-            _weigh(saved, max(size, 2**24))
+            weigh(saved, max(size, 2**24))
         except pickle.UnpicklingError as error:
             message = f"{path} holds more than plain data and tensors, and was not loaded."
             raise StateError(message, fix="use only files that hookloop wrote") from error
@@ -362,36 +351,6 @@ def _check_sum(file: IO[bytes], archive: zipfile.ZipFile) -> None:
         raise ValueError(f"its SHA-256 sum is {said}")
 
 
-def _weigh(value: Any, largest: float, depth: int = 0, known: dict[int, int] | None = None) -> int:
-    """Estimate the bytes of a state beside its tensors, and refuse one without end or bound.
-
-    Pickle can refer to one list many times, so that a short file holds what no loop gets through.
-
-    Args:
-        value: The state, or a part of it.
-        largest: Bytes that a tensor may have: one can be said to be larger than its file.
-        depth: How deep the part lies.
-        known: The weight of what was seen already, by id.
-    """
-    known = {} if known is None else known
-    if hasattr(value, "detach"):
-        if value.numel() * value.element_size() > largest:
-            raise ValueError("a tensor is said to be larger than the file")
-        return 200
-    if not isinstance(value, Mapping | list | tuple):
-        return 16 + 4 * len(value) if isinstance(value, str | bytes) else 16
-    if not isinstance(value, Mapping) and only_numbers(value):
-        return 16 + 16 * len(value)
-    if depth > _DEEPEST:
-        raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
-    if id(value) not in known:
-        parts = chain(value.keys(), value.values()) if isinstance(value, Mapping) else value
-        known[id(value)] = 16 + sum(_weigh(part, largest, depth + 1, known) for part in parts)
-    if not depth and known[id(value)] > LONGEST_PICKLE:
-        raise ValueError(f"it holds more than {LONGEST_PICKLE:,} bytes beside its tensors")
-    return known[id(value)]
-
-
 def _damaged(path: Path, error: Exception) -> StateError:
     return StateError(f"{path} is damaged or of another format: {error}.", fix="use an older one")
 
@@ -410,13 +369,13 @@ def _folder_contents(saved: Mapping[str, Any]) -> dict[str, bytes | Callable[[fi
 
 
 def _read_folder(path: Path) -> dict[str, Any]:
-    contents = files.read_folder(path)
+    contents = reading.read_folder(path)
     try:
         text = contents["state.json"]
         if len(text) > LONGEST_JSON:
             raise ValueError(f"state.json has {len(text):,} bytes")
         tensors = _from_safetensors(contents["tensors.safetensors"], summed=True)
-        decoded: dict[str, Any] = _decode(files.read_json(text), tensors)
+        decoded: dict[str, Any] = decode(reading.read_json(text), tensors)
         if not isinstance(decoded, dict):
             raise ValueError(f"state.json holds a {type(decoded).__name__}")
     except Exception as error:  # the manifest fits, so this is no damage but another format
@@ -452,7 +411,7 @@ def from_json(saved: Mapping[str, Any]) -> dict[str, Any]:
     """
     try:
         tensors = _from_safetensors(base64.b64decode(saved["tensors"], validate=True))
-        decoded: dict[str, Any] = _decode(files.read_json(saved["plain"]), tensors)
+        decoded: dict[str, Any] = decode(reading.read_json(saved["plain"]), tensors)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         message = f"A state in JSON is damaged or of another format: {error}."
         raise StateError(message, fix="use an older checkpoint") from None
@@ -460,46 +419,4 @@ def from_json(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _text(saved: Mapping[str, Any], tensors: dict[str, Tensor]) -> str:
-    return json.dumps(_encode(saved, "", tensors), allow_nan=False, separators=(",", ":"))
-
-
-def _encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """Turn plain data into JSON that gives back the same: tuples, keys, infinities, tensors."""
-    if type(value) in (type(None), bool, int, str):
-        return value
-    if type(value) is float:
-        return value if math.isfinite(value) else {"$float": repr(value)}
-    if isinstance(value, list | tuple):
-        items = [_encode(item, f"{path}/{i}", tensors) for i, item in enumerate(value)]
-        return items if isinstance(value, list) else {"$tuple": items}
-    if isinstance(value, Mapping):
-        pairs = [(key, _encode(item, f"{path}/{key}", tensors)) for key, item in value.items()]
-        for key in value:
-            if type(key) not in (str, int, float, bool, type(None)):
-                message = f"The state holds a {type(key).__name__} as a key at {path}: {key!r}."
-                raise StateError(message, fix="use text or numbers as keys")
-        plain = all(isinstance(key, str) and not key.startswith("$") for key in value)
-        return dict(pairs) if plain else {"$dict": [list(pair) for pair in pairs]}
-    if hasattr(value, "numpy"):
-        while path in tensors:  # keys with slashes, or 1 beside "1"
-            path += "'"
-        tensors[path] = value
-        return {"$tensor": path}
-    raise state.unsavable(value, path)
-
-
-def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
-    if isinstance(value, list):
-        return [_decode(item, tensors) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if len(value) == 1 and (key := next(iter(value))).startswith("$"):
-        inner = value[key]
-        if key == "$float":
-            return float(inner)
-        if key == "$tensor":
-            return tensors[inner]
-        if key == "$tuple":
-            return tuple(_decode(item, tensors) for item in inner)
-        return {one: _decode(item, tensors) for one, item in inner}
-    return {key: _decode(item, tensors) for key, item in value.items()}
+    return json.dumps(encode(saved, "", tensors), allow_nan=False, separators=(",", ":"))

@@ -12,6 +12,7 @@ from hookloop.errors import ArgumentError, DataError, listed
 
 if TYPE_CHECKING:
     from hookloop.data import Source
+    from hookloop.loop import Loop
 
 
 def at_least(name: str, value: Any, least: int, *, optional: bool = False) -> None:
@@ -62,6 +63,13 @@ def refuse_used_up(name: str, source: Source | None, steps: int | None) -> None:
         message = f"{name}= is an iterator, which can be read only once, for several epochs."
         fix = "pass what can be read again: a list, a DataLoader, an object with __iter__"
         raise DataError(message, fix=f"{fix}; or steps_per_epoch=" if name == "data" else fix)
+
+
+def saves_state(loop: Loop) -> bool:
+    """Tell whether somebody saves the state of the run, at the hooks that are there for that."""
+    order = loop.registry.order()
+    savers = (*order.get("on_batch_checkpoint", ()), *order.get("on_epoch_checkpoint", ()))
+    return not all(getattr(loop.callbacks[one], "save_weights_only", False) for one in savers)
 
 
 def validation_epochs(frequency: int | Collection[int]) -> Callable[[int], bool]:

@@ -24,7 +24,7 @@ from torch.utils.data import (
 
 from hookloop import rng
 from hookloop.errors import ArgumentError, DataError
-from hookloop.loaders import own_iterator, persists, workers_ignore_signals
+from hookloop.loaders import condition_of, order_of, own_iterator, persists, workers_ignore_signals
 from hookloop.structures import (
     are_numbers,
     as_tensor,
@@ -40,6 +40,9 @@ DEFAULT_BATCH_SIZE = 32
 _PAIRS = (list, tuple)
 _OWN_SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
+#: What may not change in the middle of an epoch: it says which samples were used already.
+FIXED = ("batch size", "batches", "samples", "order of the data")
+
 #: One batch on the device: what the model gets, what it should say, and how many samples.
 Batch = tuple[Any, Any, int]
 
@@ -51,12 +54,16 @@ class Source:
         steps: Batches an epoch, None where unknown.
         samples: Samples an epoch, None where unknown.
         batch_size: Samples a batch, None where unknown.
+        order: In words, what decides the order of the samples.
+        workers: Processes that prepare the batches, None where that is not a question.
         once: Whether the data can be read only once.
     """
 
     steps: int | None = None
     samples: int | None = None
     batch_size: int | None = None
+    order = ""
+    workers: int | None = None
     once = False
 
     def at_most(self, limit: int | None) -> int | None:
@@ -91,6 +98,10 @@ class Source:
         """Say what going on inside an epoch costs; None if it costs nothing."""
         return None
 
+    def condition(self) -> str | None:
+        """Say what has to hold for going on to be exact; None if it is, whatever the data do."""
+        return None
+
 
 class ArraySource(Source):
     """Batches selected by index from arrays that are in memory.
@@ -121,6 +132,7 @@ class ArraySource(Source):
         self.steps = -(-self.samples // batch_size)
         self._shuffle = shuffle
         self._transfer = Transfer(device)
+        self.order = "shuffled" if shuffle else "as it is"
 
     def batches(self, epoch: int, seed: int, skip: int = 0, resume: Any = None) -> Iterator[Batch]:
         size, samples, order = self.batch_size, self.samples, None
@@ -165,6 +177,7 @@ class IterableSource(Source):
         except TypeError:
             self.steps = None
         self.batch_size = getattr(iterable, "batch_size", None)
+        self.workers, self.order = getattr(iterable, "num_workers", None), order_of(iterable)
         self.samples = self._count_samples()
 
     def _count_samples(self) -> int | None:
@@ -291,12 +304,27 @@ class IterableSource(Source):
             )
         if self._ordered or self._skips_indices() or hasattr(self._iterable, "state_dict"):
             return None
-        cost = "the batches that were used already are drawn again and thrown away"
-        if persists(self._iterable):
-            return f"{cost}; random numbers inside of persistent workers are not put back"
-        if not getattr(self._iterable, "num_workers", 0):
-            return f"{cost}; if they draw random numbers in turn with the model, others may follow"
-        return cost
+        condition = self.condition()
+        again = "the batches that were used already are drawn again and thrown away"
+        return again if condition is None else f"{again}; that is exact if {condition}"
+
+    def condition(self) -> str | None:
+        if self.once:
+            return "the iterator begins afresh, and gives the same batches again"
+        if self._ordered or self._skips_indices() or hasattr(self._iterable, "state_dict"):
+            return None
+        return condition_of(self._iterable)
+
+
+def about(source: Source) -> dict[str, Any]:
+    """Say in words what a source gives, to be compared with that of another run."""
+    return {
+        "batch size": source.batch_size,
+        "batches": source.steps,
+        "samples": source.samples,
+        "order of the data": source.order,
+        "loader workers": source.workers,
+    }
 
 
 def make_source(
@@ -377,28 +405,6 @@ def _length(data: Any) -> int:
     except TypeError:
         message = f"The dataset {type(data).__name__} has no length."
         raise DataError(message, fix="give it __len__, or derive it from IterableDataset") from None
-
-
-def split(data: Any, share: float) -> tuple[Any, Any]:
-    """Split the last share of arrays off for validation, as Keras does, before any shuffling.
-
-    Raises:
-        DataError: If the data are not arrays, or a part would be empty.
-    """
-    if isinstance(data, TensorDataset):
-        data = data.tensors
-    if not (is_arrays(data) and isinstance(data, tuple) and len(data) == 2):
-        message = (
-            f"validation_split needs (x, y) as arrays or tensors, not a {type(data).__name__}."
-        )
-        raise DataError(message, fix="pass validation_data= instead")
-    data = map_structure(data, as_tensor)
-    samples = len(next(leaves(data)))
-    cut = samples - int(samples * share)
-    if not 0 < cut < samples:
-        message = f"validation_split={share} of {samples} samples leaves one part empty."
-        raise DataError(message, fix="choose another share, or pass validation_data=")
-    return map_structure(data, lambda a: a[:cut]), map_structure(data, lambda a: a[cut:])
 
 
 def epoch_order(samples: int, seed: int, epoch: int) -> Tensor:

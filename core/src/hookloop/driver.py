@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from hookloop import state
+from hookloop import compared, state
 from hookloop.arguments import under_way
 from hookloop.capabilities import HOSTS
 from hookloop.errors import CapabilityError, HookloopError, listed
@@ -75,6 +75,8 @@ class Driver:
     def train_begin(self) -> None:
         """Start the run; state that a callback asked to restore is put back when it is due."""
         self.loop.clear_flags()
+        if self.loop.supports("state"):
+            self.loop.made = {"optimizers": compared.optimizers_of(self.loop)}
         self.training = True
         self.registry.begin("on_train_begin")
         self.fire("on_train_begin", Logs())

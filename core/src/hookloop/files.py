@@ -15,7 +15,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,10 +25,8 @@ from typing import IO, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from hookloop.errors import FileError, StateError, warn
+from hookloop.reading import MANIFEST, aside_of, read_manifest, sum_of
 
-MANIFEST = "manifest.json"
-#: Seconds after which it is said that a file is still being written.
-PATIENCE = 10.0
 #: Bytes that a manifest may have: one of ours has some 400.
 _LONGEST_MANIFEST = 2**20
 Content = bytes | Callable[[IO[bytes]], object]
@@ -206,7 +203,7 @@ def _swap(temporary: Path, target: Path) -> None:
 
     The old one stands aside meanwhile, under a name at which `whole_folder` looks for it.
     """
-    aside = _aside(target)
+    aside = aside_of(target)
     if target.exists():
         if aside.exists():  # a process died before it deleted that, maybe before it did this:
             disk.sync_folder(target.parent)
@@ -219,138 +216,21 @@ def _swap(temporary: Path, target: Path) -> None:
             disk.replace(aside, target)
         raise
     disk.sync_folder(target.parent)
-    if aside.exists():
-        delete_folder(aside)
-
-
-def _aside(target: Path) -> Path:
-    return target.parent / f".{target.name}.previous"
-
-
-def whole_folder(path: str | os.PathLike[str]) -> Path:
-    """Find a folder of `replace_folder`, also if the process died while it was replacing one."""
-    folder = Path(path)
-    return folder if folder.exists() or not _aside(folder).exists() else _aside(folder)
+    with suppress(OSError):  # the new one is durable; the next replacement or sweep tries again
+        if aside.exists():
+            delete_folder(aside)
 
 
 def _refuse_foreign(target: Path) -> None:
     if not target.exists():
         return
     try:
-        ours = {*_manifest(target), MANIFEST}
+        ours = {*read_manifest(target)["files"], MANIFEST}
     except StateError:
         ours = set()
     if not ours or any(entry.name not in ours for entry in target.iterdir()):
         message = f"{target} is there already, and holds what hookloop did not write."
         raise FileError(message, fix="choose a folder that does not exist yet")
-
-
-def read_folder(path: str | os.PathLike[str]) -> dict[str, bytes]:
-    """Read what `replace_folder` wrote, and check every byte of it.
-
-    Raises:
-        StateError: If a file is missing, has changed, or is not a plain file of this folder.
-    """
-    folder = whole_folder(path)
-    contents = {}
-    for name, entry in _manifest(folder).items():
-        file = folder / name
-        if Path(name).name != name:
-            raise StateError(f"{file} is no file of this folder.", fix="use an older one")
-        with open_plain(file, follow=False) as opened:
-            # The size first, or a file that claims to be larger than it is would be made room for.
-            found: dict[str, Any] = {"size": os.fstat(opened.fileno()).st_size}
-            data = opened.read() if found["size"] == entry["size"] else b""
-        found["sha256"] = hashlib.sha256(data).hexdigest()
-        for what, value in found.items():
-            if value != entry[what]:
-                said = f"its {what} is {value!s:.16}, and its manifest says {entry[what]!s:.16}"
-                raise StateError(f"{file} is damaged: {said}.", fix="use an older one")
-        contents[name] = data
-    return contents
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """Read what the manifest of a folder says: of its files, and of how it was made.
-
-    Raises:
-        StateError: If it cannot be read.
-    """
-    try:
-        with open_plain(folder / MANIFEST, follow=False) as file:
-            if os.fstat(file.fileno()).st_size > _LONGEST_MANIFEST:
-                raise ValueError("it is too long")
-            manifest: dict[str, Any] = read_json(file.read())
-        if manifest["version"] != 1:
-            raise ValueError(f"it is of version {manifest['version']!r}; this hookloop reads 1")
-        said = manifest.pop("sha256", None)
-        if said != sum_of(manifest) and (said or set(manifest) != {"version", "files"}):  # as 0.1.0
-            raise ValueError("it is damaged: its sha256 is not what it says")
-        entries = manifest["files"] = {name: dict(of) for name, of in manifest["files"].items()}
-        if any({"size", "sha256"} - set(entry) for entry in entries.values()):
-            raise KeyError("size")
-    except StateError as error:
-        raise _no_state(folder, str(error).partition("\nfix: ")[0]) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise _no_state(folder, f"it cannot be read ({error})") from None
-    return manifest
-
-
-def sum_of(data: Any) -> str:
-    """Give the SHA-256 sum of plain data, however they are written."""
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
-
-
-def _no_state(folder: Path, why: str) -> StateError:
-    message = f"{folder} is no saved state: {MANIFEST}: {why.removesuffix('.')}."
-    return StateError(message, fix="name the folder of an intact state")
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    entries: dict[str, Any] = read_manifest(folder)["files"]
-    return entries
-
-
-def open_plain(path: str | os.PathLike[str], *, follow: bool = True) -> IO[bytes]:
-    """Open a file to read it, unless it is something else: a FIFO, say, would wait for ever.
-
-    Args:
-        path: The file.
-        follow: Whether it may be a symbolic link: where a user named it, and not inside of a
-            folder that may be anybody's.
-
-    Raises:
-        StateError: If it is no plain file, or cannot be opened.
-    """
-    extra = getattr(os, "O_NONBLOCK", 0) | (0 if follow else getattr(os, "O_NOFOLLOW", 0))
-    why = "it is no plain file"
-    try:
-        file = open(  # noqa: SIM115  # for the caller to close
-            path, "rb", opener=lambda name, flags: os.open(name, flags | extra)
-        )
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return file
-        file.close()
-    except (OSError, ValueError) as error:  # a name with NUL in it is the second
-        why = getattr(error, "strerror", None) or str(error)
-    raise StateError(f"{os.fspath(path)} cannot be read: {why}.", fix="use an older one")
-
-
-def read_json(data: bytes | str) -> Any:
-    """Read JSON in which no key stands twice in one object: readers differ in which one counts.
-
-    Raises:
-        ValueError: If it is none.
-        RecursionError: If it is nested deeper than anything of ours.
-    """
-    return json.loads(data, object_pairs_hook=_distinct)
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a key stands twice in it")
-    return found
 
 
 def _write(path: Path, content: Content) -> None:
@@ -423,7 +303,7 @@ def delete_folder(path: str | os.PathLike[str], names: Collection[str] | None = 
     """
     folder = Path(path)
     inside = {entry.name for entry in folder.iterdir()}
-    known = names if names is not None else _manifest(folder) if inside else ()
+    known = names if names is not None else read_manifest(folder)["files"] if inside else ()
     ours = {*known, MANIFEST} & inside  # so no name in a manifest leads out of the folder
     if ours == inside:  # renamed first, so that nobody ever meets half of it
         folder = _temporary(folder)
@@ -611,28 +491,6 @@ def background(job: Callable[[], Any]) -> Future[Any]:
         Its future: ``result()`` waits for it, and raises what it raised.
     """
     return _writer().submit(job)
-
-
-def finish(job: Future[Any], say: Callable[[str], Any], what: str) -> Any:
-    """Wait for a job of the writer; if that takes long it is said, once.
-
-    There is no bound: a checkpoint that was asked for is not dropped. Two Ctrl+C end the run.
-
-    Args:
-        job: What `background` gave.
-        say: Shows a line to the user.
-        what: What is being written.
-
-    Returns:
-        What the job returned; what it raised is raised.
-    """
-    try:
-        return job.result(PATIENCE)
-    except TimeoutError:
-        if job.done():  # it is the job's own: disks have such errors too
-            raise
-    say(f"{what} is still being written after {PATIENCE:g} s, and waited for.")
-    return job.result()
 
 
 @cache

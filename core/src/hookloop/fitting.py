@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from hookloop import rng
+from hookloop import compared, rng
 from hookloop.capabilities import HOSTS
+from hookloop.checks import saves_state
 from hookloop.computing import Compute
-from hookloop.data import Source
+from hookloop.data import FIXED, Source, about
 from hookloop.driver import Driver
-from hookloop.errors import DataError, StateError, listed
+from hookloop.errors import DataError, listed
 from hookloop.evaluation import evaluate
+from hookloop.loaders import IF
 from hookloop.logs import Logs
 from hookloop.loop import Loop
 from hookloop.objectives import Objective, check_loss
@@ -35,6 +37,7 @@ class TrainerLoop(Loop):
         trainer: Whose run it is.
         fitting: The call of ``fit``, if it is one.
         said: What to tell the user when the run starts.
+        validation_freq: As given to ``fit``.
     """
 
     host = "Trainer"
@@ -43,6 +46,7 @@ class TrainerLoop(Loop):
     trainer: Trainer
     fitting: Fitting | None = None
     said: str | None = None
+    validation_freq: Any = 1
 
     def evaluate(self, data: Any) -> dict[str, float]:
         return self.trainer.measure(data)
@@ -50,10 +54,24 @@ class TrainerLoop(Loop):
     def extra_state(self) -> dict[str, Any]:
         return self.fitting.state() if self.fitting is not None else {}
 
+    def config(self) -> dict[str, Any]:
+        trainer, fitting = self.trainer, self.fitting
+        return {
+            **super().config(),
+            **({"seed": trainer.seed} if trainer.seed is not None else {}),
+            "precision": trainer.precision,
+            "validation_freq": self.validation_freq,
+            **(fitting.config() if fitting is not None else {}),
+        }
+
+    def differences(self, saved: Mapping[str, Any]) -> list[tuple[str, str]]:
+        return list(self.fitting.differences(saved)) if self.fitting is not None else []
+
     def check_extra_state(self, saved: Mapping[str, Any]) -> None:
-        if self.fitting is not None:
-            self.fitting.check_position(saved["loop"])
-            self.fitting.check_metrics(saved["metrics"])
+        at = saved["loop"]
+        need(type(at.get("seed")) is int, "it has no seed, as that of a Trainer has")
+        then = (at.get("steps"), at.get("samples"))
+        need(all(one is None or type(one) is int for one in then), "its length is no number")
 
     def load_extra_state(self, saved: Mapping[str, Any]) -> None:
         if self.fitting is not None:
@@ -104,6 +122,9 @@ class Fitting:
     def run(self, first: int, epochs: int) -> None:
         """Train from one epoch to the last, unless somebody asks to stop."""
         loop, start = self.loop, 0
+        condition = self.source.condition()
+        if condition is not None and not loop.resumed and saves_state(loop):
+            loop.message(IF.format(condition))
         if loop.resumed:
             first, start = loop.start
             if first >= epochs or (loop.stop_training and not start):
@@ -243,6 +264,17 @@ class Fitting:
                 f"{(self.loop.epoch or 0) + 1}, which ends there.\nfix: {_MORE}"
             )
 
+    def config(self) -> dict[str, Any]:
+        """Say in words of what data and for what the model is trained."""
+        tests = self.validation
+        return {
+            **about(self.source),
+            "batches": self.steps,
+            "accumulate": self.accumulate,
+            "validation data": about(tests) if tests is not None else {},
+            **self.objective.described(),
+        }
+
     def state(self) -> dict[str, Any]:
         """What only a trainer knows of the run: seed, data position, metrics of the open epoch."""
         validation = self.validation.state() if self.validation is not None else {}
@@ -252,34 +284,24 @@ class Fitting:
             "metrics": {key: _metric_state(m) for key, _, m in self.objective.accumulating},
         }
 
-    def check_position(self, saved: Mapping[str, Any]) -> None:
-        """Refuse to go on inside an epoch of other data.
-
-        Raises:
-            StateError: If the epoch had another number of batches or samples, or if it is no
-                position of a trainer.
-        """
-        need(type(saved.get("seed")) is int, "it has no seed, as that of a Trainer has")
-        then = (saved.get("steps"), saved.get("samples"))
-        need(all(one is None or type(one) is int for one in then), "its length is no number")
-        now = (self.steps, self.source.samples)
-        if saved.get("batch") and then != now:
-            message = (
-                f"The state is of the middle of an epoch of {then[0]} batches and {then[1]} "
-                f"samples; these data have {now[0]} and {now[1]}."
+    def differences(self, saved: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+        """Find what is not as it was in the middle of the epoch in which a state was taken."""
+        if not saved["loop"]["batch"]:
+            return
+        then, now = compared.run_of(saved), self.config()
+        need(isinstance(then.get("metrics", {}), Mapping), "what it says of metrics is no mapping")
+        changed = compared.differing({key: then[key] for key in FIXED if key in then}, now)
+        if changed:
+            what = f"The state is of the middle of an epoch of other data: {'; '.join(changed)}."
+            yield what, "pass the data and batch size of that run"
+        held = {key: then.get("metrics", {}).get(key) for key in saved["metrics"]}
+        own = {key: now["metrics"][key] for key, _, _ in self.objective.accumulating}
+        if held.keys() != own.keys() or any(held[key] not in (None, own[key]) for key in own):
+            of, has = (
+                listed(f"{key} ({kind})" for key, kind in one.items()) for one in (held, own)
             )
-            raise StateError(message, fix="pass the data and batch size of that run")
-
-    def check_metrics(self, saved: Mapping[str, Any]) -> None:
-        """Refuse a state with other accumulating metrics.
-
-        Raises:
-            StateError: Naming those then and now.
-        """
-        now = [key for key, _, _ in self.objective.accumulating]
-        if sorted(saved) != sorted(now):
-            message = f"The state has the metric objects {listed(saved)}; this run {listed(now)}."
-            raise StateError(message, fix="pass the metric objects of that run")
+            what = f"The state has what the metric objects {of} gathered; this run has {has}."
+            yield what, "pass the metric objects of that run"
 
     def load_state(self, saved: Mapping[str, Any]) -> None:
         """Put back what `state` gave."""
@@ -292,8 +314,10 @@ class Fitting:
         self.source.restore(self._resume)
         if self.validation is not None:
             self.validation.restore(saved["rng"]["tests"])
+        then, now = compared.run_of(saved).get("metrics", {}), self.config()["metrics"]
         for key, _, metric in self.objective.accumulating:
-            _load_metric_state(metric, saved["metrics"][key])
+            if key in saved["metrics"] and then.get(key) in (None, now[key]):
+                _load_metric_state(metric, saved["metrics"][key])
 
 
 def _metric_state(metric: Any) -> dict[str, Any]:

@@ -8,10 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 from weakref import WeakSet
 
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from hookloop.signals import heeded
 
+#: Said when a run starts, of `condition_of` its data.
+IF = "A run that goes on from a saved state inside an epoch will be exact if {}."
 #: Loaders with persistent workers that are being read: their one iterator is in use.
 _IN_USE: WeakSet[Any] = WeakSet()
 
@@ -19,6 +21,29 @@ _IN_USE: WeakSet[Any] = WeakSet()
 def persists(loader: Any) -> bool:
     """Tell whether a loader keeps its workers, and with them its one iterator, between epochs."""
     return isinstance(loader, DataLoader) and loader.persistent_workers
+
+
+def order_of(data: Any) -> str:
+    """Say in words what decides the order of what an iterable gives: a loader's sampler, mostly."""
+    if not isinstance(data, DataLoader):
+        return type(data).__name__
+    if isinstance(data.dataset, IterableDataset):
+        return type(data.dataset).__name__
+    batches = data.batch_sampler
+    sampler = data.sampler if type(batches) in (BatchSampler, type(None)) else batches
+    own = getattr(data, "generator", None) or getattr(sampler, "generator", None)
+    return f"{type(sampler).__name__}{' with its own generator' if own is not None else ''}"
+
+
+def condition_of(data: Any) -> str | None:
+    """Say what has to hold for batches that are drawn again to be the same ones."""
+    if persists(data):
+        return "no random numbers are drawn in the persistent workers, which are not put back"
+    if not isinstance(data, DataLoader) or isinstance(data.dataset, IterableDataset):
+        return "the same ones come again, with no random numbers drawn in turn with the model"
+    if not data.num_workers:
+        return "no random numbers are drawn in turn with the model"
+    return None
 
 
 @contextmanager

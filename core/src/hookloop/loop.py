@@ -50,6 +50,7 @@ class Loop:
         signal: Number of the signal that has asked the run to end, or None.
         saves_asked: How many signals have asked for a save; None where the run heeds none that do.
         resumed: Whether this run continues an earlier one.
+        made: Model and optimizers in words, as they were when the run began.
         rate_set: The rate that was set last by a callback, and by which; None before.
         history: The `History` of the run, if the host keeps one.
         schedulers: Schedulers of torch that the host knows to be running; a rate that a callback
@@ -102,6 +103,7 @@ class Loop:
         self.start = (0, 0)
         self.pending_state: Mapping[str, Any] | None = None
         self.bases = rates.bases(self.optimizers)
+        self.made: dict[str, Any] = {}
         self.schedulers: list[Any] = []
         self.rate_set: tuple[float, str] | None = None
         self._rate_told = False
@@ -422,6 +424,14 @@ class Loop:
     def apply_state(self, saved: Mapping[str, Any]) -> None:
         """Put back everything but the counters, once the begin hooks have run."""
         state.apply(self, saved)
+
+    def config(self) -> dict[str, Any]:
+        """Say in words what a run is made of, to be compared with the run that a state is of."""
+        return {"epochs": self.params["epochs"], "device": str(self.device)}
+
+    def differences(self, saved: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Find in what a state does not fit the host, each with what to do about it."""
+        return []
 
     def extra_state(self) -> dict[str, Any]:
         """Give what a host adds: ``metrics``, ``scaler``, and more of ``loop`` and ``rng``."""

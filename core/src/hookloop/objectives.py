@@ -144,6 +144,11 @@ class Objective:
         """Keys in the logs of an epoch: ``loss``, the losses of the outputs, and the metrics."""
         return ["loss", *(f"{output}_loss" for output in self._losses), *self.metrics]
 
+    def described(self) -> dict[str, Any]:
+        """Say in words what the loss is, and each metric."""
+        loss: Any = self.single if self.single is not None else self._losses
+        return {"loss": in_words(loss), "metrics": in_words(self.metrics)}
+
     def loss(self, outputs: Any, targets: Any, logs: dict[str, Any]) -> Tensor:
         """Compute the loss of a batch.
 
@@ -246,6 +251,23 @@ class Objective:
             message = f"The metric {key!r} is a {type(found).__name__}, which cannot be called."
             fix = "pass a name, a function (outputs, targets), or an object with update and compute"
             raise ArgumentError(message, fix=fix)
+
+
+def in_words(one: Any) -> Any:
+    """Describe a loss or a metric, or a mapping of them, by name; a module of torch with settings.
+
+    What somebody else's keeps may be no setting, and change from batch to batch.
+    """
+    if isinstance(one, Mapping):
+        return {str(key): in_words(value) for key, value in one.items()}
+    name = getattr(one, "__name__", type(one).__name__)
+    own = vars(one) if type(one).__module__.startswith("torch.nn") else {}
+    settings = [
+        f"{key}={value}"
+        for key, value in own.items()
+        if isinstance(value, int | float | str) and key[0] != "_" and key != "training"
+    ]
+    return f"{name}({listed(settings)})" if settings else name
 
 
 def check_loss(loss: Any, *, gradient: bool = True) -> None:

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hookloop import rng
-from hookloop.data import IterableSource
+from hookloop.compared import differing
+from hookloop.data import FIXED, IterableSource, about
 from hookloop.errors import DataError, StateError
-from hookloop.loaders import own_iterator
+from hookloop.loaders import IF, own_iterator
 from hookloop.logs import Logs
 from hookloop.means import Means
 from hookloop.structures import size_of
@@ -73,6 +74,8 @@ class Passes:
         self._kept: list[bool | None] = []
         self._waiting: dict[int, Mapping[str, Any]] = {}  # by pass, where it has to go on
         self._cost: str | None = None
+        self._changed: list[str] = []
+        self._told: set[str] = set()
         self._number = -1
         self._done = 0
         self._random: Any = None
@@ -106,7 +109,7 @@ class Passes:
             message = f"loop.batches() was given a {type(data).__name__}."
             raise DataError(message, fix="pass a DataLoader, or any iterable of batches")
         self._number, self._done = self._number + 1, 0
-        self._cost = None
+        self._cost, self._changed = None, []
         number, known = self._number, self._sources[self._number : self._number + 1]
         if not known or known[0][0] is not data:
             source = OwnSource(data, torch.device("cpu"), paired=False)
@@ -130,6 +133,7 @@ class Passes:
         resume: Any = self._resume
         kept: bool | None = held.get("kept")
         current = self._inside and self._number == resume["pass"]
+        self._changed = differing(held.get("about", {}), about(source))
         if self._inside and self._number <= resume["pass"]:
             _check_same(source, held)
         if current and not kept:
@@ -154,9 +158,22 @@ class Passes:
         self._inside = False
         return int(self._resume["done"]) if self._number == last else 0
 
-    def cost(self) -> str | None:
-        """Say what it takes to go on in the pass that was just opened; None if it is nothing."""
-        return self._cost
+    def to_say(self, saves: bool) -> list[str]:
+        """Give the lines that the user has to know of the pass that was just opened, each once.
+
+        Args:
+            saves: Whether somebody saves the state of the run.
+        """
+        condition = self._sources[self._number][1].condition() if saves else None
+        if self._cost is not None:
+            lines = [f"To go on where the run was, {self._cost}."]
+        else:
+            lines = [IF.format(condition)] if condition is not None else []
+        if self._changed:
+            lines.append(f"Changed since the state was saved: {'; '.join(self._changed)}.")
+        new = [line for line in lines if line not in self._told]
+        self._told.update(new)
+        return new
 
     def items(self) -> Iterator[Any]:
         """Give the batches of the pass that was just opened."""
@@ -187,18 +204,17 @@ class Passes:
             "done": self._done,
             "random": self._random,
             "passes": [
-                {"steps": one.steps, "samples": one.samples, "kept": kept, **one.state()}
+                {"about": about(one), "kept": kept, **one.state()}
                 for (_, one), kept in zip(self._sources, self._kept, strict=True)
             ],
         }
 
 
 def _check_same(source: OwnSource, held: Mapping[str, Any]) -> None:
-    if (held["steps"], held["samples"]) != (source.steps, source.samples):
-        message = (
-            f"The state is of the middle of a pass over {held['steps']} batches and "
-            f"{held['samples']} samples; these data have {source.steps} and {source.samples}."
-        )
+    then, now = held.get("about", {}), about(source)
+    changed = differing({key: then[key] for key in FIXED if key in then}, now)
+    if changed:
+        message = f"The state is of the middle of an epoch of other data: {'; '.join(changed)}."
         raise StateError(message, fix="pass the data and batch size of that run")
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hookloop import checkpoints, files, soundness, state
+from hookloop import checkpoints, reading, soundness, state
 from hookloop.errors import StateError, listed
 from hookloop.masking import HIDDEN, is_secret, masked
 
@@ -50,7 +50,7 @@ def examine(path: Path) -> dict[str, Any]:
     Raises:
         StateError: If nothing is there that could be a saved state.
     """
-    source = files.whole_folder(path)
+    source = reading.whole_folder(path)
     inside = _saved_in(source) if source.is_dir() else [source] if source.exists() else []
     if not inside:
         what = "holds no saved state" if source.exists() else "does not exist"
@@ -103,7 +103,7 @@ def _read(path: Path) -> dict[str, Any]:
     if path.is_dir():
         found = checkpoints.read_state(path)
     else:
-        with files.open_plain(path) as file:
+        with reading.open_plain(path) as file:
             is_zip = file.read(2) == b"PK"
         found = checkpoints.read_pt(path) if is_zip else dict(checkpoints.load_checkpoint(path))
     if found.get("format") == state.FORMAT:
@@ -213,7 +213,7 @@ def _lock(folder: Path) -> str | None:
     if not _is_locked(folder / ".lock"):
         return None
     try:
-        with files.open_plain(folder / ".lock-holder", follow=False) as file:
+        with reading.open_plain(folder / ".lock-holder", follow=False) as file:
             return masked(file.read(1000).decode(errors="replace"))
     except StateError:
         return "another process"

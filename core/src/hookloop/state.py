@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hookloop import generators, soundness
+from hookloop import compared, generators, soundness
 from hookloop.callback import settings_of
 from hookloop.errors import StateError, listed
 
@@ -17,8 +17,6 @@ FORMAT = "hookloop.state"
 #: Of a bridge: the framework around it saves the rest.
 FORMAT_OF_CALLBACKS = "hookloop.callbacks"
 VERSION = 1
-#: What schedulers of torch add to parameter groups, and some are made only when a run begins.
-_OF_SCHEDULERS = {"initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"}
 SECTIONS = ("model", "optimizers", "scaler", "loop", "rng", "history", "callbacks", "metrics")
 
 
@@ -35,7 +33,7 @@ def capture(loop: Loop) -> dict[str, Any]:
         "model": loop.model.state_dict() if loop.model is not None else {},
         "optimizers": [optimizer.state_dict() for optimizer in loop.optimizers],
         "scaler": extra.get("scaler"),
-        "loop": {**own["loop"], **extra.get("loop", {})},
+        "loop": {**own["loop"], **extra.get("loop", {}), "config": compared.made_of(loop)},
         "rng": {"now": generators.capture(), **extra.get("rng", {})},
         "history": own["history"],
         "callbacks": own["callbacks"],
@@ -99,10 +97,14 @@ def check(loop: Loop, saved: Mapping[str, Any]) -> None:
     check_format(saved)
     soundness.check_own(saved)
     soundness.check_shape(saved)
-    _check_model(loop, saved["model"])
-    _check_optimizers(loop, saved["optimizers"])
+    wrong = differences(loop.model, saved["model"])
+    model = f"The state is of another model: {'; '.join(wrong[:4])}."
+    found = [(model, "build the model as it was when the state was saved")] if wrong else []
+    found += compared.host(loop, saved)
+    found += compared.optimizers(loop, saved)
+    found += compared.callbacks(loop, saved["callbacks"])
+    compared.refuse([*found, *loop.differences(saved)])
     soundness.check_optimizers(loop, saved["optimizers"])
-    _check_callbacks(loop, saved["callbacks"])
 
 
 def check_callbacks(loop: Loop, saved: Any) -> None:
@@ -113,7 +115,7 @@ def check_callbacks(loop: Loop, saved: Any) -> None:
     """
     check_format_of_callbacks(saved)
     soundness.check_own(saved)
-    _check_callbacks(loop, saved["callbacks"])
+    compared.refuse([*compared.callbacks(loop, saved["callbacks"])])
 
 
 def check_format(saved: Any) -> None:
@@ -158,6 +160,9 @@ def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
     Raises:
         StateError: If a callback or a metric refuses what is its own; nothing is changed then.
     """
+    changed = compared.changes(loop, saved)
+    if changed is not None:
+        loop.message(changed)
     with soundness.undone_if_it_fails(loop):
         _load_callbacks(loop, saved)
         loop.load_extra_state(saved)
@@ -188,7 +193,9 @@ def _load_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
 
 
 def _load_rows(loop: Loop, saved: Mapping[str, Any]) -> None:
-    _report_changed_callbacks(loop, saved["callbacks"])
+    changed = compared.came_and_went(loop, saved["callbacks"])
+    if changed is not None:
+        loop.message(changed)
     if loop.history is not None and saved["history"] is not None:
         loop.history.load_rows(saved["history"])
     loop.logs.update(saved["loop"]["logs"])
@@ -290,52 +297,3 @@ def _shape(value: Any) -> tuple[int, ...] | str:
         return "of no tensor"
     shape = tuple(value.shape)
     return shape if soundness.is_dense(value) else f"{shape} of another layout"
-
-
-def _check_model(loop: Loop, saved: Mapping[str, Any]) -> None:
-    wrong = differences(loop.model, saved)
-    if wrong:
-        message = f"The state is of another model: {'; '.join(wrong[:4])}."
-        raise StateError(message, fix="build the model as it was when the state was saved")
-
-
-def _check_optimizers(loop: Loop, saved: list[Mapping[str, Any]]) -> None:
-    own = [optimizer.state_dict() for optimizer in loop.optimizers]
-    shapes = [
-        [[len(group["params"]) for group in state["param_groups"]] for state in states]
-        for states in (own, saved)
-    ]
-    settings = [
-        [sorted(set(group) - _OF_SCHEDULERS) for state in states for group in state["param_groups"]]
-        for states in (own, saved)
-    ]
-    if shapes[0] != shapes[1]:
-        message = f"The state has optimizers of groups {shapes[1]}, this run of {shapes[0]}."
-        raise StateError(message, fix="make the optimizers as they were")
-    if settings[0] != settings[1]:
-        raise StateError("The state is of another kind of optimizer.", fix="use the same class")
-
-
-def _check_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
-    for name, entry in saved.items():
-        if name not in loop.callbacks or entry["state"] is None:
-            continue
-        then, now = entry["settings"], settings_of(loop.callbacks[name])
-        changed = [key for key in {*then, *now} if repr(then.get(key)) != repr(now.get(key))]
-        if then and now and changed:
-            was = listed(f"{key}={then.get(key)!r}" for key in sorted(changed))
-            become = listed(f"{key}={now.get(key)!r}" for key in sorted(changed))
-            message = f"The state of callback {name!r} was saved with {was}; now it has {become}."
-            fix = "use the same settings, or give it another name= to begin afresh"
-            raise StateError(message, fix=fix)
-
-
-def _report_changed_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
-    known = [name for name, entry in saved.items() if entry["state"] is not None]
-    added = [name for name in _stateful(loop) if name not in known]
-    removed = [name for name in known if name not in loop.callbacks]
-    if added or removed:
-        loop.message(
-            f"Since the state was saved, callbacks were added: {listed(added)}; removed: "
-            f"{listed(removed)}. Those added begin afresh."
-        )

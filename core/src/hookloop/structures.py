@@ -8,6 +8,7 @@ from typing import Any
 import numpy
 import torch
 from torch import Tensor
+from torch.utils.data import TensorDataset
 
 from hookloop.errors import DataError
 
@@ -101,3 +102,25 @@ def described(value: Any) -> str:
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(described, value))}]"
     return type(value).__name__
+
+
+def split(data: Any, share: float) -> tuple[Any, Any]:
+    """Split the last share of arrays off for validation, as Keras does, before any shuffling.
+
+    Raises:
+        DataError: If the data are not arrays, or a part would be empty.
+    """
+    if isinstance(data, TensorDataset):
+        data = data.tensors
+    if not (is_arrays(data) and isinstance(data, tuple) and len(data) == 2):
+        message = (
+            f"validation_split needs (x, y) as arrays or tensors, not a {type(data).__name__}."
+        )
+        raise DataError(message, fix="pass validation_data= instead")
+    data = map_structure(data, as_tensor)
+    samples = len(next(leaves(data)))
+    cut = samples - int(samples * share)
+    if not 0 < cut < samples:
+        message = f"validation_split={share} of {samples} samples leaves one part empty."
+        raise DataError(message, fix="choose another share, or pass validation_data=")
+    return map_structure(data, lambda a: a[:cut]), map_structure(data, lambda a: a[cut:])

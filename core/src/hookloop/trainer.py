@@ -22,7 +22,7 @@ from hookloop.checks import (
     validation_epochs,
 )
 from hookloop.computing import Computing
-from hookloop.data import Source, make_source, split
+from hookloop.data import Source, make_source
 from hookloop.defaults import Verbose, with_bar, with_defaults
 from hookloop.driver import Driver
 from hookloop.errors import ArgumentError
@@ -35,7 +35,7 @@ from hookloop.optimizers import check_parameters, make_optimizer
 from hookloop.profiling import Profile
 from hookloop.registry import Policy
 from hookloop.selection import load_callbacks, named
-from hookloop.structures import is_arrays
+from hookloop.structures import is_arrays, split
 
 
 class Trainer:
@@ -95,6 +95,7 @@ class Trainer:
         self.optimizer = make_optimizer(optimizer, self.module)
         self.accumulate, self.seed, self.on_interrupt = accumulate, seed, on_interrupt
         self.history: History | None = None
+        self.precision = precision
         self._computing = Computing(
             self.model, self.objective, self.device, bf16=precision == "bf16", compiled=compile
         )
@@ -178,6 +179,7 @@ class Trainer:
             limit=steps_per_epoch,
             seed=self._data_seed(),
         )
+        loop.validation_freq = validation_freq
         history = next(one for one in loop.callbacks.values() if isinstance(one, History))
         self.history = loop.history = history
         check_parameters(self.optimizer, self.module, *self.objective.modules)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,23 @@ def test_a_run_that_stops_with_nan_keeps_its_states(run) -> None:
     run(BackupAndRestore("backup"), Diverges())
     assert run.trainer.history.outcome == "failed"
     assert list(run.places().values()) == [(1, 0), (2, 0)]
+
+
+@pytest.mark.reliability("D1")
+def test_a_signal_at_the_very_end_keeps_the_states(run) -> None:
+    """The process exits as the signal asks; started again, nothing is left to train."""
+
+    class Late(Callback):
+        def on_train_end(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as left:
+        run(Late(), BackupAndRestore("backup"), epochs=2)
+    assert left.value.code == 143
+    assert list(run.places().values()) == [(1, 0), (2, 0)]
+    again = run(BackupAndRestore("backup"), epochs=2).history
+    assert (again.epoch, again.outcome) == ([0, 1], "finished")
+    assert run.places() == {}
 
 
 def test_a_saver_that_fails_at_the_end_keeps_the_states(run) -> None:

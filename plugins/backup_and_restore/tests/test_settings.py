@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 from hookloop_backup_and_restore import BackupAndRestore
+from torch.nn import Linear
 
 from hookloop import CallbackList, files, load
-from hookloop.errors import FileError, SettingError
+from hookloop.errors import CapabilityError, FileError, SettingError
 
 
 @pytest.mark.parametrize(
@@ -58,6 +59,14 @@ def test_the_older_name_of_saving_on_signals_is_understood(
     """As in TensorFlow 2; without saving on signals the batch hook costs nothing."""
     backup = BackupAndRestore("backup", **settings)
     assert (backup.save_on_signals, backup.on_batch_checkpoint is not None) == (saves, saves)
+
+
+@pytest.mark.reliability("D2")
+def test_a_loop_that_would_die_of_sigusr1_is_refused() -> None:
+    """Before training: nobody handles signals where the hooks are called by hand."""
+    hooks = CallbackList([BackupAndRestore("backup", save_on_sigusr1=True)], model=Linear(1, 1))
+    with pytest.raises(CapabilityError, match=r"in CallbackList heeds no signals.\nfix: run it by"):
+        hooks.on_train_begin()
 
 
 def test_it_is_chosen_by_name() -> None:

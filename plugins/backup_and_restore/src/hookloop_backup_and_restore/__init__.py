@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from hookloop import Callback, files, hookimpl
 from hookloop.errors import HookloopError, StateError
-from hookloop.saving import Failures, Snapshot, Trigger, read_frequency, warn_of_little_room
+from hookloop.saving import Failures, Snapshot, Trigger, finish, read_frequency, warn_of_little_room
 from hookloop_backup_and_restore import _checks, _states
 
 __all__ = ["BackupAndRestore"]
@@ -130,6 +130,7 @@ class BackupAndRestore(Callback):
         try:
             self._settle(wait=True)
             over = self.delete_checkpoint and self.loop.outcome in ("finished", "stopped")
+            over = over and not self.loop.interrupted  # by a signal that came after the last epoch
             if over:
                 self._delete()
             self._report()
@@ -218,7 +219,7 @@ class BackupAndRestore(Callback):
             return
         try:  # a second Ctrl+C leaves the waiting, and the end of the run waits for it again
             what = f"{self._own_name()}: a state in {self.backup_dir}"
-            files.finish(saving, self.loop.message, what)
+            finish(saving, self.loop.message, what)
         except Exception as error:
             self._saving = None
             self._fail(error)
@@ -245,7 +246,8 @@ class BackupAndRestore(Callback):
     def _report(self) -> None:
         who = self._own_name()
         self._failures.tell(self.loop, who)
-        if self.loop.outcome == "interrupted" and _states.found(self.backup_dir):
+        ended = self.loop.interrupted or self.loop.outcome == "interrupted"
+        if ended and _states.found(self.backup_dir):
             self.loop.message(f"{who}: started again, the run goes on from {self.backup_dir}.")
 
     def _own_name(self) -> str:

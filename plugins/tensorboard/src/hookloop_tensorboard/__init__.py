@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hookloop import Callback, hookimpl
-from hookloop.errors import CapabilityError, SettingError
-from hookloop.files import prepare
+from hookloop.errors import CapabilityError, FileError, SettingError
+from hookloop.files import file_error, prepare, sweep
 from hookloop_tensorboard import _model as models
 from hookloop_tensorboard import _summaries as summaries
 from hookloop_tensorboard._events import KEPT, EventFiles
@@ -111,6 +111,8 @@ class TensorBoard(Callback):
         prepare(self.log_dir / TRAIN / "events", self.loop, self._who)
         if self.embeddings_freq:
             self._embeddings = Embeddings(self.model, *self._about, self.log_dir)
+            for place, name in (("embeddings", "*"), (".", "projector_config.pbtxt")):
+                sweep(self.log_dir / TRAIN / place, name)
         if not self.loop.resumed and self._files.foreign():
             self.loop.message(
                 f"{self._who}: {self.log_dir} holds an earlier run; its curves and those of this "
@@ -251,7 +253,8 @@ class TensorBoard(Callback):
             if "write" not in self._told:
                 self._told.add("write")
                 kept = f"up to {KEPT:,} records are kept in memory until they can be written"
-                self._warn(f"{kept}: {error}")
+                why = error if isinstance(error, FileError) else file_error(self.log_dir, error)
+                self._warn(f"{kept}: {why}")
 
     # -- helpers ----------------------------------------------------------------------------------
 
