@@ -88,6 +88,7 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         return dict(json.loads(results.read_text()))
 
 
+@pytest.mark.reliability("A1", "A2", "A3", "A5", "A6", "A7")
 @pytest.mark.parametrize("name", KILLED)
 def test_a_killed_run_that_is_started_again_is_the_undisturbed_run(
     played: dict[str, Any], name: str
@@ -99,6 +100,7 @@ def test_a_killed_run_that_is_started_again_is_the_undisturbed_run(
     assert result["differs"] == []
 
 
+@pytest.mark.reliability("B1")
 @pytest.mark.parametrize("name", DURING_A_SAVE)
 def test_a_run_that_is_killed_while_it_saves_loses_nothing(
     played: dict[str, Any], name: str

@@ -158,6 +158,7 @@ def same(one, other) -> bool:
     return one == other
 
 
+@pytest.mark.reliability("A4", "A5", "A9")
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("form", FORMS)
 def test_a_resumed_run_ends_bit_for_bit_as_the_whole_one(form, accumulate, tmp_path, capsys):
@@ -181,6 +182,7 @@ def test_a_resumed_run_ends_bit_for_bit_as_the_whole_one(form, accumulate, tmp_p
     assert (costs.get(form, "To go on") in out) is (form in costs)
 
 
+@pytest.mark.reliability("A6")
 def test_loader_workers_go_on_in_the_middle_of_an_epoch(tmp_path):
     """With two workers the batches are drawn again, augmentation included."""
 
@@ -224,6 +226,7 @@ def test_a_run_goes_on_with_the_batch_after_the_checkpoint(tmp_path):
     ]
 
 
+@pytest.mark.reliability("A4")
 @pytest.mark.parametrize(
     ("which", "epochs", "text"),
     [
@@ -349,6 +352,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.reliability("G7")
 @pytest.mark.parametrize("case", REFUSED)
 def test_a_state_of_another_run_is_refused_and_nothing_changes(case, saved, monkeypatch):
     """What differs is named, before any hook runs, and the weights are as they were."""

@@ -402,6 +402,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         name: torch.load(folder / f"{name}.pt", weights_only=True) for name in ("state", "best")
     }
     for one in states.values():
+        one.pop("made", None)  # when, and by which versions
         del one["callbacks"]["backup_and_restore"]  # its settings differ by plan
         del one["callbacks"]["tensorboard"]["state"]["files"]  # named after the process
         for data in one["rng"]["data"].get("passes", ()):

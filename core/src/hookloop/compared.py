@@ -188,7 +188,7 @@ def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = []
     for name in [name for name in now if name in then and repr(then[name]) != repr(now[name])]:
         before, after = then[name], now[name]
-        if before and after and isinstance(before, Mapping) and isinstance(after, Mapping):
+        if isinstance(before, Mapping) and isinstance(after, Mapping) and before and after:
             both = dict.fromkeys((*before, *after))
             found += [f"{name}: {one}" for one in differing({**both, **before}, {**both, **after})]
         else:
@@ -198,9 +198,9 @@ def differing(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
 
 
 def _word(value: Any) -> Any:
-    if value is None or value == {}:
-        return "none"
-    return "given" if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return "given" if value else "none"
+    return "none" if value is None else value
 
 
 def run_of(saved: Mapping[str, Any]) -> dict[str, Any]:

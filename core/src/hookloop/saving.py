@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hookloop import files
+from hookloop import reading
 from hookloop.errors import HookloopError, SettingError, did_you_mean, warn
 from hookloop.state import unsavable
 
@@ -202,7 +202,7 @@ def warn_of_little_room(
     model: Any = loop.model
     weights = size_of(model.state_dict()) if hasattr(model, "state_dict") else 0
     size = weights * (3 if loop.optimizers and not weights_only else 1)
-    room = files.free(path)
+    room = reading.free(path)
     if room < size * saves:
         warn(
             f"{os.fspath(path)}: {room:,} bytes are free there, and up to {size * saves:,} will be "
