@@ -1,4 +1,4 @@
-"""hookloop beside the same done by hand, in one run: step, epochs, start-up, data, saving.
+"""hookloop beside the same by hand, in one run: step, epochs, dispatch, start-up, data, saving.
 
     make bench
     .venv/bin/python benchmarks/bench.py --quick
@@ -6,68 +6,99 @@
 
 Every figure is a ratio to the loop by hand, to a copy, to the least that Python needs: measured by
 turns in the same run, as the 10th percentile of windows, which is what a quiet machine would show.
-Names with "time" are times; the same without it are instructions, counted by callgrind.
+Names with "time" are times; where the same stands without it, it is instructions, counted by
+callgrind: ``make bench-check`` counts them, as that takes as long as all the rest.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from bounds import broken  # noqa: E402
-from harness import options, result, save, say, table  # noqa: E402
+from bounds import broken
+from harness import options, result, save, say, table
 
-#: What measures, and what its figures begin with. Each has ``BOUNDS`` and ``measure(quick=)``.
-MODULES = {
-    "step": "",
-    "dispatch": "dispatch: ",
-    "startup": "start-up: ",
-    "input": "data: ",
-    "saving": "saving: ",
-}
+Figures = dict[str, float]
 
 
-def collect(names: Sequence[str], *, quick: bool) -> dict[str, float]:
+@dataclass(frozen=True)
+class Part:
+    """A part of the benchmark.
+
+    Attributes:
+        prefix: What the names of its figures begin with.
+        measure: Gives them.
+        bounds: What they may be at most.
+    """
+
+    prefix: str
+    measure: Callable[..., Figures]
+    bounds: Mapping[str, float]
+
+    def figures(self, quick: bool) -> Figures:
+        return {f"{self.prefix}{k}": v for k, v in self.measure(quick=quick).items()}
+
+    def limits(self, counted: bool) -> Figures:
+        """Give its bounds, those of instructions only where they are counted."""
+        pairs = {f"{self.prefix}{k}": v for k, v in self.bounds.items()}
+        return {k: v for k, v in pairs.items() if counted or not is_count(k, pairs)}
+
+
+def is_count(name: str, others: Iterable[str]) -> bool:
+    """Tell whether a figure counts instructions: the time of the same has "time" in its name."""
+    group, _, who = name.rpartition(": ")
+    return bool({f"{group}, time: {who}", f"{name}, time"} & set(others))
+
+
+def parts() -> dict[str, Part]:
+    """Give all parts, by name."""
+    import dispatch
+    import programs
+    import startup
+    import step
+    import waiting
+
+    on_gpu = os.environ.get("HOOKLOOP_BENCH_DEVICE", "cpu").startswith("cuda")
+    more = {"waiting": Part("GPU: ", waiting.measure, waiting.BOUNDS)} if on_gpu else {}
+    return {
+        **more,
+        "step": Part("", step.measure, step.BOUNDS),
+        "dispatch": Part("calling: ", dispatch.measure, dispatch.BOUNDS),
+        "start-up": Part("start-up: ", startup.measure, startup.BOUNDS),
+        "data": Part("data: ", programs.reading, programs.INPUT_BOUNDS),
+        "saving": Part("saving: ", programs.saving, programs.SAVING_BOUNDS),
+    }
+
+
+def collect(chosen: Mapping[str, Part], *, quick: bool, counted: bool) -> Figures:
     """Measure.
 
     Args:
-        names: Of modules.
+        chosen: Of the parts.
         quick: Whether a short run is enough.
+        counted: Whether to count instructions too.
     """
-    found: dict[str, float] = {}
-    for name in names:
-        say(name)
-        measured = importlib.import_module(name).measure(quick=quick)
-        found |= {f"{MODULES[name]}{key}": value for key, value in measured.items()}
+    import counting
+
+    can_count = counting.can_count
+    counting.can_count = lambda: counted and can_count()
+    try:
+        found: Figures = {}
+        for name, part in chosen.items():
+            say(name)
+            found |= part.figures(quick)
+    finally:
+        counting.can_count = can_count
     return found
 
 
-def bounds_of(names: Sequence[str], *, counted: bool) -> dict[str, float]:
-    """Give what the figures of modules may be at most.
-
-    Args:
-        names: Of modules.
-        counted: Whether instructions are counted; else those have no figures.
-    """
-    found = {}
-    for name in names:
-        module = importlib.import_module(name)
-        uncounted = set() if counted else getattr(module, "COUNTED_BOUNDS", set())
-        found |= {
-            f"{MODULES[name]}{key}": bound
-            for key, bound in module.BOUNDS.items()
-            if key not in uncounted
-        }
-    return found
-
-
-def show(figures: dict[str, float], bounds: dict[str, float]) -> None:
+def show(figures: Figures, bounds: Figures) -> None:
     """Print the figures with their bounds."""
     lines = [
         [name, f"{value:.3f}", f"{bounds[name]:g}" if name in bounds else ""]
@@ -77,14 +108,15 @@ def show(figures: dict[str, float], bounds: dict[str, float]) -> None:
 
 
 def main() -> None:
-    asked = options(__doc__)
+    asked = options(__doc__, counted={"action": "store_true", "help": "count instructions too"})
     if asked.device != "cpu":
         os.environ["HOOKLOOP_BENCH_DEVICE"] = asked.device
     import counting
 
-    names = list(MODULES)
-    figures = collect(names, quick=asked.quick)
-    bounds = bounds_of(names, counted=counting.can_count() and asked.device == "cpu")
+    counted = asked.counted and counting.can_count()
+    chosen = parts()
+    figures = collect(chosen, quick=asked.quick, counted=counted)
+    bounds = {k: v for part in chosen.values() for k, v in part.limits(counted).items()}
     show(figures, bounds)
     past = broken(figures, bounds)
     print("\n".join(["past their bounds:", *past]) if past else "all are within their bounds")

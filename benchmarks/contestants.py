@@ -14,10 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from harness import now
 from torch import nn
 
 import hookloop
 
+#: Where models and data are; ``benchmarks/bench.py --device cuda`` says it so.
+DEVICE = os.environ.get("HOOKLOOP_BENCH_DEVICE", "cpu")
 REALISTIC = (
     "early_stopping",
     "model_checkpoint",
@@ -26,6 +29,10 @@ REALISTIC = (
     "terminate_on_nan",
     "progbar_logger",
 )
+
+
+#: Reading is what people write; on an accelerator those who know better add up there.
+READ = torch.Tensor.item if DEVICE == "cpu" else torch.Tensor.detach
 
 
 class Batches:
@@ -43,7 +50,10 @@ class Batches:
     def __init__(self, count: int, window: int = 50) -> None:
         generator = torch.Generator().manual_seed(0)
         self._batches = [
-            (torch.randn(32, 16, generator=generator), torch.randn(32, 1, generator=generator))
+            (
+                torch.randn(32, 16, generator=generator).to(DEVICE),
+                torch.randn(32, 1, generator=generator).to(DEVICE),
+            )
             for _ in range(64)
         ]
         self.count, self.window = count, window
@@ -63,11 +73,13 @@ class Batches:
             yield batches[number % 64]
 
     def _note(self, number: int) -> None:
+        if DEVICE.startswith("cuda"):
+            torch.cuda.synchronize()
         if number:
-            self.windows.append((time.perf_counter() - self._began) / self.window)
+            self.windows.append((now() - self._began) / self.window)
         if self.at_window is not None:
             self.at_window(number)
-        self._began = time.perf_counter()
+        self._began = now()
 
 
 class Terminal(io.StringIO):
@@ -93,7 +105,7 @@ class Nothing(hookloop.Callback):
 def net() -> nn.Module:
     """Linear 16-32, ReLU, Linear 32-1, always with the same weights."""
     torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
+    return nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1)).to(DEVICE)
 
 
 def bare(batches: Batches, epochs: int = 1) -> list[float]:
@@ -110,9 +122,9 @@ def bare(batches: Batches, epochs: int = 1) -> list[float]:
             loss = loss_of(model(x), y)
             loss.backward()
             optimizer.step()
-            total += loss.item() * len(x)
+            total += READ(loss) * len(x)
             samples += len(x)
-        means.append(total / samples)
+        means.append(float(total) / samples)
     return means
 
 
@@ -173,7 +185,7 @@ def fit(
 ) -> list[float]:
     """Train with hookloop, with the bare loop's own optimizer unless the trainer is to choose."""
     model = net()
-    trainer = hookloop.Trainer(model, loss="mse", optimizer=optimizer)
+    trainer = hookloop.Trainer(model, device=DEVICE, loss="mse", optimizer=optimizer)
     history = trainer.fit(batches, epochs=epochs, callbacks=callbacks, verbose=0)
     return [float(value) for value in history.history["loss"]]
 

@@ -6,7 +6,6 @@ make bench-page
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from harness import RESULTS

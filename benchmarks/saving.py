@@ -42,10 +42,14 @@ BOUND = ("model_checkpoint, .pt", "model_checkpoint, .safetensors", "backup_and_
 COPY, ELSEWHERE = "copy_ into warm buffers", "copy_, another process writes"
 PARTS = ("hook", "lock", "slower", "written")
 WIDTH = 2048
+#: Where the model is; ``benchmarks/bench.py --device cuda`` says it so.
+DEVICE = os.environ.get("HOOKLOOP_BENCH_DEVICE", "cpu")
 
 
 def now() -> float:
     """Seconds, less those in which this thread could have run, and something else did."""
+    if DEVICE.startswith("cuda"):
+        torch.cuda.synchronize()
     try:
         waited = int(Path("/proc/thread-self/schedstat").read_text().split()[1])
     except OSError:
@@ -66,7 +70,7 @@ class Training:
         layers = max(1, round(megabytes * 1e6 / (12 * WIDTH * (WIDTH + 1))))
         self.big = nn.Sequential(*(nn.Linear(WIDTH, WIDTH) for _ in range(layers)))
         self.tiny = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 1))
-        self.model = nn.ModuleDict({"big": self.big, "tiny": self.tiny})
+        self.model = nn.ModuleDict({"big": self.big, "tiny": self.tiny}).to(DEVICE)
         self.optimizer = torch.optim.Adam(self.model.parameters())
         for parameter in self.model.parameters():
             parameter.grad = torch.zeros_like(parameter)
@@ -74,7 +78,7 @@ class Training:
         self.optimizer.zero_grad()
         self.big.requires_grad_(heavy)
         self._part = self.big if heavy else self.tiny
-        self._batch = torch.randn(32, WIDTH if heavy else 16)
+        self._batch = torch.randn(32, WIDTH if heavy else 16, device=DEVICE)
 
     def step(self) -> None:
         self.optimizer.zero_grad()
@@ -95,7 +99,9 @@ class Copying:
 
     def __init__(self, training: Training) -> None:
         self._from = training.tensors()
-        self._to = [torch.empty_like(one) for one in self._from]
+        self._to = [
+            torch.empty_like(one, device="cpu", pin_memory=one.is_cuda) for one in self._from
+        ]
         self.save()
 
     def save(self) -> None:

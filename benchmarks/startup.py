@@ -67,9 +67,9 @@ trainer.fit(Batches(), verbose=0, callbacks=[
 def measure(*, quick: bool = False) -> dict[str, float]:
     """Give ratios, and for the entry into `fit` milliseconds, by the names of `BOUNDS`."""
     with installed() as environment:
-        times = _times(3 if quick else 20, environment)
+        times = _times(3 if quick else 10, environment)
         counts = _counts(environment) if counting.can_count() else {}
-    entry = [_entry() for _ in range(3 if quick else 15)]
+    entry = [_entry() for _ in range(3 if quick else 6)]
     found = {f"{name}, time": _quiet(times[name]) / _quiet(times[of]) for name, of in PAIRS.items()}
     found |= {name: counts[name] / counts[of] for name, of in PAIRS.items() if counts}
     return {**found, "fit entry, ms": _quiet(entry)}

@@ -5,7 +5,7 @@
 
 Contestants take turns, so that what the machine does meanwhile meets all of them. "quiet" is the
 10th percentile of windows of 50 steps. What decides is the ratio to the bare loop of the same run.
-Instructions are counted by callgrind over 150 steps that follow 50 others, with the garbage
+Instructions are counted by callgrind over 50 steps that follow 50 others, with the garbage
 collector off, as its rounds fall where they fall.
 
 Measured twice: with one long epoch, which is the step; and with 5 steps an epoch, which is the
@@ -25,7 +25,7 @@ from collections.abc import Mapping
 import counting
 
 STEPS, SHORT = 1000, 5
-COUNTED = (50, 200)
+COUNTED = (50, 100)
 #: Largest ratio to the loop by hand; instructions, unless time is said.
 BOUNDS = {
     "step: fit": 1.02,
@@ -53,7 +53,7 @@ def measure(*, quick: bool = False) -> dict[str, float]:
     Args:
         quick: Whether a few rounds are enough. Instructions are counted where valgrind is.
     """
-    windows = time_steps(2 if quick else 15)
+    windows = time_steps(2 if quick else 8)
     quiet = {name: quiet_of(some) for name, some in windows.items()}
     times = {_timed(name): ratio for name, ratio in ratios(quiet).items()}
     return {**ratios(count_instructions() if counting.can_count() else {}), **times}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import torch
@@ -48,4 +49,5 @@ def train(job: Job) -> None:
     optimizer = torch.optim.Adam(model.parameters())
     loss = "cross_entropy" if job.model == "mid" else "mse"
     trainer = Trainer(model, loss=loss, optimizer=optimizer, device=job.device)
-    trainer.fit(job.batches, epochs=job.epochs, callbacks=callbacks(job), verbose=0)
+    with contextlib.redirect_stdout(Terminal()):  # what it has to say of the data
+        trainer.fit(job.batches, epochs=job.epochs, callbacks=callbacks(job), verbose=0)

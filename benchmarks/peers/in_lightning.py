@@ -25,7 +25,7 @@ class Module(L.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         loss = self.job.loss(self.net(batch[0]), batch[1])
         if self.job.callbacks == "realistic":
-            self.log("loss", loss, on_epoch=True, on_step=False, prog_bar=True)
+            self.log("loss", loss, on_epoch=True, on_step=True, prog_bar=True)
         return loss
 
     def configure_optimizers(self) -> Any:
@@ -35,7 +35,7 @@ class Module(L.LightningModule):
         schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
         return {
             "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "monitor": "loss"},
+            "lr_scheduler": {"scheduler": schedule, "monitor": "loss_epoch"},
         }
 
 
@@ -56,7 +56,7 @@ def callbacks(job: Job) -> list[Any]:
     if job.callbacks == "saving":
         return [saver]
     if job.callbacks == "realistic":
-        stopping = EarlyStopping("loss", patience=1000, check_on_train_epoch_end=True)
+        stopping = EarlyStopping("loss_epoch", patience=1000, check_on_train_epoch_end=True)
         return [stopping, saver, TQDMProgressBar()]
     return []
 

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 import torch
+from harness import now
 from torch import Tensor, nn
 
 #: Inputs, hidden units, outputs, samples of a batch. With Adam, the state of "large" is 100 MB.
@@ -80,10 +81,9 @@ class Batches:
     def _note(self, made: int) -> None:
         if self._cuda:
             torch.cuda.synchronize()
-        now = time.perf_counter()
         if made > self.window:
-            self.windows.append((now - self._began) / self.window)
-        self._began = time.perf_counter()
+            self.windows.append((now() - self._began) / self.window)
+        self._began = now()
 
 
 @dataclass

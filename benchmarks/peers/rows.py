@@ -88,6 +88,8 @@ def stalls(row: Row, device: str) -> dict[str, Ratio]:
     middle = {
         name: statistics.median(saving[name]) - statistics.median(without[name]) for name in saving
     }
+    # On a busy machine a difference may come out below nothing.
     return {
-        name: Ratio(low[name] / low["by hand"], middle[name] / middle["by hand"]) for name in saving
+        name: Ratio(*(max(some[name] / some["by hand"], 0.0) for some in (low, middle)))
+        for name in saving
     }
