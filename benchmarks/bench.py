@@ -24,7 +24,13 @@ from bounds import broken  # noqa: E402
 from harness import options, result, save, say, table  # noqa: E402
 
 #: What measures, and what its figures begin with. Each has ``BOUNDS`` and ``measure(quick=)``.
-MODULES = {"step": "", "startup": "start-up: ", "input": "data: ", "saving": "saving: "}
+MODULES = {
+    "step": "",
+    "dispatch": "dispatch: ",
+    "startup": "start-up: ",
+    "input": "data: ",
+    "saving": "saving: ",
+}
 
 
 def collect(names: Sequence[str], *, quick: bool) -> dict[str, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -116,7 +117,7 @@ def bare(batches: Batches, epochs: int = 1) -> list[float]:
 
 
 def bare_realistic(folder: Path, batches: Batches, epochs: int = 1) -> list[float]:
-    """The same with what the realistic callbacks do, as people write it into their loop."""
+    """The same with what the realistic callbacks do and promise, written into the loop."""
     model, screen = net(), Terminal()
     optimizer = torch.optim.Adam(model.parameters())
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
@@ -145,10 +146,23 @@ def bare_realistic(folder: Path, batches: Batches, epochs: int = 1) -> list[floa
             rows.writerow([epoch, means[-1]])
             file.flush()
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            torch.save(state, folder / f"by_hand.{epoch % 2}.pt")
+            _save(state, folder / f"by_hand.{epoch % 2}.pt")
             plateau.step(means[-1])
             best = min(best, means[-1])
     return means
+
+
+def _save(state: Any, path: Path) -> None:
+    """Save so that there is a whole file after a loss of power, as model_checkpoint does."""
+    new = path.with_suffix(".new")
+    with new.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
+    entries = os.open(path.parent, os.O_RDONLY)
+    os.fsync(entries)
+    os.close(entries)
 
 
 def fit(

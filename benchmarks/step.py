@@ -10,7 +10,8 @@ collector off, as its rounds fall where they fall.
 
 Measured twice: with one long epoch, which is the step; and with 5 steps an epoch, which is the
 step and a fifth of what is done between two epochs. There the realistic callbacks write a row and
-a checkpoint after every fifth step, and are compared with a loop that does so by hand.
+a checkpoint after every fifth step, and are compared with a loop that does so by hand; in time
+alone, as most of it is waiting for the disk.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ BOUNDS = {
     "step, time: realistic callbacks": 1.10,
     "step, time: optimizer by name": 0.85,
     "5 steps an epoch: fit": 1.10,
-    "5 steps an epoch: realistic callbacks": 1.15,
     "5 steps an epoch, time: fit": 1.10,
     "5 steps an epoch, time: realistic callbacks": 1.15,
 }
+#: Those of `BOUNDS` that callgrind has to count.
+COUNTED_BOUNDS = {name for name in BOUNDS if ", " not in name}
 #: Names of what is measured, and those who are compared there; each is measured against the first.
 GROUPS = ("step", "5 steps an epoch", "5 steps an epoch, the same by hand")
 

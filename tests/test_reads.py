@@ -163,6 +163,22 @@ def test_a_plugin_reads_nothing_in_a_step(
     assert batches.copies == (2 * STEPS if name == "terminate_on_nan" else 0)
 
 
+def test_what_a_callback_logs_in_a_step_is_read_when_the_epoch_ends() -> None:
+    """With `loop.log`, and into the logs that it was given."""
+
+    class Logs(Callback):
+        def on_train_batch_end(self, logs: Any) -> None:
+            self.loop.log(twice=self.loop.loss.detach() * 2)
+            logs["half"] = self.loop.loss.detach() / 2
+
+    batches, history = fit(Device(), Logs())
+    loss = history.history["loss"]
+
+    assert batches.reads == 0
+    assert history.history["twice"] == pytest.approx([2 * one for one in loss])
+    assert history.history["half"] == pytest.approx([one / 2 for one in loss])
+
+
 def test_every_plugin_is_asked() -> None:
     """One that comes later is added above."""
     folders = (ROOT / "plugins").glob("[!.]*/pyproject.toml")

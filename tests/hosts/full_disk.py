@@ -96,7 +96,7 @@ def limits(folder: Path) -> dict[str, Any]:
     return results
 
 
-def small(folder: Path) -> dict[str, Any]:
+def small_disks(folder: Path) -> dict[str, Any]:
     results = {}
     for name in PATHS:
         mount(folder)
@@ -126,6 +126,7 @@ class Fills(Callback):
 
 
 def logged(folder: Path, *, small: bool) -> dict[str, Any]:
+    folder.mkdir()
     if small:
         mount(folder)
     nobody = "http://127.0.0.1:9"
@@ -167,13 +168,9 @@ def points(folder: Path) -> list[int]:
 def main() -> None:
     torch.set_num_threads(1)
     kind, folder = sys.argv[1], Path(sys.argv[2])
-    kinds = {
-        "limit": lambda: limits(folder),
-        "small": lambda: small(folder),
-        "logged-limit": lambda: logged(folder, small=False),
-        "logged-small": lambda: logged(folder, small=True),
-    }
-    print(json.dumps(kinds[kind]()))
+    small = kind == "small"
+    trials = small_disks(folder) if small else limits(folder)
+    print(json.dumps({"trials": trials, "logged": logged(folder / "logged", small=small)}))
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def play(root: Path, host: str, *signalled: Any) -> dict[str, Any]:
     while statuses[-1] not in (0, 1) and len(statuses) < 4:
         statuses.append(in_a_process(host))
     said = Path("said.txt").read_text() if Path("said.txt").exists() else ""
-    batches = sum(map(int, Path("batches.txt").read_text().split()))
+    batches = list(map(int, Path("batches.txt").read_text().split()))
     return {"statuses": statuses, "said": said, "batches": batches}
 
 
@@ -172,7 +172,7 @@ def played(folder: Path, host: str, number: int, count: int, drawn: random.Rando
     whole = play(folder / "whole", host)
     results = []
     for index in range(count):
-        when = (drawn.randint(1, whole["batches"] - 3), drawn.uniform(0.0, 0.01))
+        when = (drawn.randint(1, sum(whole["batches"]) - 3), drawn.uniform(0.0, 0.01))
         result = play(folder / str(index), host, number, *when)
         result["differs"] = differences(outcome(folder / "whole"), outcome(folder / str(index)))
         results.append({**result, "when": when})

@@ -1,6 +1,6 @@
 """Saves that are killed before every system call, in processes of their own.
 
-`python torn_writes.py FOLDER [NAME...]`: the processes are forks of this one, so that torch is
+`python torn_writes.py FOLDER`: the processes are forks of this one, so that torch is
 imported once. Prints what came out for each write path, as JSON.
 """
 
@@ -9,11 +9,14 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import shutil
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Callable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,9 @@ from system_calls import Calls, die
 from write_paths import BROKEN, PATHS, WritePath, left_over
 
 BEFORE = 2  # saves that have returned before the one that is killed
+KILLS, SEED = 20, 11
+KEPT = 2  # states that a backup keeps
+LOGGERS = ("rows", "events", "spool")
 
 
 def forked(act: Callable[[], Any]) -> int:
@@ -55,10 +61,10 @@ def dies_at(path: WritePath, folder: Path, at: int, *, half: bool) -> int:
     return forked(run)
 
 
-def problems_in(path: WritePath, folder: Path, killed: bool) -> list[str]:
+def problems_in(path: WritePath, folder: Path, killed: bool, before: int = BEFORE) -> list[str]:
     """Read what is there, go on with it, and say what is wrong."""
     found = path.read(folder)
-    wanted = (BEFORE, BEFORE + 1) if killed else (BEFORE + 1,)
+    wanted = (before, before + 1) if killed else (before + 1,)
     problems = [] if found in wanted else [f"{found} was read, {wanted} were saved"]
     save = path.begin(folder, found or 0)
     problems += [f"not swept: {one}" for one in left_over(folder) if one.endswith(".tmp")]
@@ -101,13 +107,94 @@ def tried(name: str, root: Path) -> dict[str, Any]:
     return {"calls": counts[0], "writes": counts[1], "problems": problems}
 
 
+def many_kills(root: Path, chance: random.Random) -> list[str]:
+    """Kill one run after the other, all with one folder; gives what is wrong."""
+    path, folder, problems, last = PATHS["backup"], root / "many", [], 0
+    folder.mkdir()
+    for kill in range(KILLS):
+        at = chance.randrange(60)
+
+        def run(last: int = last, at: int = at) -> None:
+            save = path.begin(folder, 0)
+            with Calls(folder, at, die):
+                for number in count(last + 1):
+                    save(number)
+
+        status, before, last = forked(run), last, path.read(folder) or 0
+        states = [one for one in (folder / "backup").iterdir() if "state-" in one.name]
+        if status != -signal.SIGKILL or last < before or len(states) > KEPT + 1:
+            problems.append(f"kill {kill}, call {at}: {status}, {before} to {last}, {states}")
+    answer = root / "many.json"
+    if forked(lambda: answer.write_text(json.dumps(problems_in(path, folder, True, last)))):
+        problems.append("the last run did not end")
+    return problems + list(json.loads(answer.read_text()))
+
+
+def killed_loggers(root: Path, chance: random.Random) -> list[str]:
+    """Kill loggers at a random time, of which all but the last row are known to be written."""
+    problems = []
+    for trial in range(KILLS):
+        folder = root / f"loggers-{trial}"
+        folder.mkdir()
+        heard, told = os.pipe()
+        child = os.fork()
+        if not child:
+            try:
+                log(folder, told)
+            finally:
+                os._exit(1)
+        lines, wanted = b"", chance.randint(1, 5)
+        while lines.count(b"\n") < wanted:
+            lines += os.read(heard, 64)
+        end = time.perf_counter() + chance.uniform(0, 0.003)
+        while time.perf_counter() < end:
+            pass
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        os.close(told)
+        while rest := os.read(heard, 64):
+            lines += rest
+        os.close(heard)
+        known, answer = lines.count(b"\n"), root / "loggers.json"
+        forked(lambda: look_at_logs(folder, known, answer))  # noqa: B023
+        problems += [f"trial {trial}: {one}" for one in json.loads(answer.read_text())]
+    return problems
+
+
+def log(folder: Path, told: int) -> None:
+    saves = [PATHS[name].begin(folder, 0) for name in LOGGERS]
+    for number in count(1):
+        for save in saves:
+            save(number)
+        os.write(told, b"\n")
+
+
+def look_at_logs(folder: Path, known: int, answer: Path) -> None:
+    problems = []
+    for name in LOGGERS:
+        path = PATHS[name]
+        found = path.read(folder)
+        if found not in (known, known + 1):
+            problems.append(f"{name}: {found} were read, {known} were written")
+        save = path.begin(folder, known)
+        if name != "spool":  # whose events are all sent again, with the keys that they had
+            save(known + 1)
+            if path.read(folder) != known + 1:
+                problems.append(f"{name}: {path.read(folder)} after {known} and one more")
+    answer.write_text(json.dumps(problems))
+
+
 def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     gc.collect()
     gc.freeze()  # or each collection in a fork would copy all pages
     root = Path(sys.argv[1])
-    print(json.dumps({name: tried(name, root) for name in sys.argv[2:] or [*PATHS, *BROKEN]}))
+    chance = random.Random(SEED)
+    results: dict[str, Any] = {name: tried(name, root) for name in [*PATHS, *BROKEN]}
+    results["one after the other"] = many_kills(root, chance)
+    results["loggers"] = killed_loggers(root, chance)
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

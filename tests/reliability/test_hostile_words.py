@@ -20,10 +20,10 @@ from hookloop.saving import read_frequency
 from hookloop.templates import PathTemplate
 
 #: The same examples each time; tests_all has more of them, and others.
-EXAMPLES = int(os.environ.get("HOOKLOOP_EXAMPLES", "150"))
+EXAMPLES = int(os.environ.get("HOOKLOOP_EXAMPLES", "60"))
 seeded = settings(
     max_examples=EXAMPLES,
-    derandomize=EXAMPLES == 150,
+    derandomize=EXAMPLES == 60,
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),

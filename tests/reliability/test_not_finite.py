@@ -39,6 +39,7 @@ def fit(folder: Path, *callbacks: Any, epochs: int = 5) -> Trainer:
         *callbacks,
         ("model_checkpoint", best),
         ("model_checkpoint", {"filepath": folder / "last-{epoch}.pt", "keep_last": 2}),
+        ("model_checkpoint", {"filepath": folder / "every.pt", "save_freq": 1}),
         ("backup_and_restore", {"backup_dir": folder / "backup", "save_freq": 3}),
         "early_stopping:patience=2",
         "reduce_lr_on_plateau:patience=1",
@@ -64,13 +65,14 @@ def test_a_run_that_nan_stops_keeps_what_was_good(value: float, batch: int, tmp_
     assert (history.outcome, history.epoch) == ("failed", [0, 1])
     assert history.stop_reason.startswith(f"terminate_on_nan: loss is {value} in epoch 2, batch")
     names = sorted(path.name for path in tmp_path.glob("*.pt"))
-    assert names == ["best.pt", "last-1.pt", "last-2.pt"]
+    assert names == ["best.pt", "every.pt", "last-1.pt", "last-2.pt"]
     assert all(finite(tmp_path / name) for name in names)
     states = sorted((tmp_path / "backup").glob("state-*"))
     places = [load_state(path)["loop"] for path in states]
     steps = [place["step"] for place in places]
     assert steps == list(range(3, 2 * BATCHES + batch + 1, 3))[-2:]
     assert all(finite(path) for path in states)
+    assert load_state(tmp_path / "every.pt")["loop"]["step"] == 2 * BATCHES + batch
 
 
 @pytest.mark.reliability("G4")
@@ -98,6 +100,7 @@ def test_a_failure_cleans_nothing_up(tmp_path: Path) -> None:
     assert len(list((tmp_path / "backup").glob("state-*"))) == 2
     assert sorted(path.name for path in tmp_path.glob("*.pt")) == [
         "best.pt",
+        "every.pt",
         "last-1.pt",
         "last-2.pt",
     ]

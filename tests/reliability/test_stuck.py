@@ -120,7 +120,7 @@ import signal, sys, threading
 from pathlib import Path
 import torch
 from torch import nn
-from hookloop import Trainer, files
+from hookloop import Trainer, files, saving
 
 released = threading.Event()
 
@@ -130,7 +130,7 @@ class Hangs(files.Disk):
             released.wait()
         super().sync(file)
 
-files.disk, files.PATIENCE = Hangs(), 0.05
+files.disk, saving.PATIENCE = Hangs(), 0.05
 signal.signal(signal.SIGUSR2, lambda *_: released.set())
 trainer = Trainer(nn.Linear(2, 1), loss="mse", optimizer="sgd", device="cpu")
 x = torch.linspace(-1, 1, 8).reshape(4, 2)

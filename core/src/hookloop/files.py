@@ -25,12 +25,8 @@ from typing import IO, Any, Protocol
 from weakref import WeakKeyDictionary
 
 from hookloop.errors import FileError, StateError, warn
-from hookloop.reading import MANIFEST, aside_of, read_manifest, sum_of
+from hookloop.reading import MANIFEST, aside_of, free, read_manifest, sum_of
 
-#: Seconds after which it is said that a file is still being written.
-PATIENCE = 10.0
-#: Bytes that a manifest may have: one of ours has some 400.
-_LONGEST_MANIFEST = 2**20
 Content = bytes | Callable[[IO[bytes]], object]
 
 #: What a disk answers that has no room, or no more for this user, or for this process.
@@ -45,6 +41,10 @@ class Out(Protocol):
     """What takes the content of a file, in order: bytes, or a memoryview of them."""
 
     def write(self, data: bytes | memoryview, /) -> int: ...
+
+
+#: For each name of a file, its bytes, or a function that writes them in order.
+_Contents = Mapping[str, bytes | Callable[[Out], object]]
 
 
 class Disk:
@@ -114,7 +114,7 @@ def atomic_write(
 
 def replace_folder(
     path: str | os.PathLike[str],
-    contents: Mapping[str, bytes | Callable[[Out], object]],
+    contents: _Contents,
     *,
     needed: int | None = None,
     about: Mapping[str, Any] | None = None,
@@ -155,11 +155,7 @@ def _replacing(target: Path, needed: int | None) -> Iterator[Path]:
         raise
 
 
-def _fill(
-    folder: Path,
-    contents: Mapping[str, bytes | Callable[[Out], object]],
-    about: Mapping[str, Any],
-) -> None:
+def _fill(folder: Path, contents: _Contents, about: Mapping[str, Any]) -> None:
     sums = {}
     for name, content in contents.items():
         with disk.open(folder / name) as file:
@@ -168,9 +164,8 @@ def _fill(
                 out.write(content) if isinstance(content, bytes) else content(out)
             disk.sync(file)
         sums[name] = {"size": summed.size, "sha256": summed.sum.hexdigest()}
-    manifest: dict[str, Any] = {"version": 1, **about, "files": sums}
-    manifest["sha256"] = sum_of(manifest)
-    _write(folder / MANIFEST, json.dumps(manifest, indent=1).encode())
+    said = {"version": 1, **about, "files": sums}
+    _write(folder / MANIFEST, json.dumps({**said, "sha256": sum_of(said)}, indent=1).encode())
     disk.sync_folder(folder)
 
 
@@ -260,10 +255,8 @@ def file_error(
         error: What the system said.
         needed: About how many bytes it would have had, where that is known.
     """
-    room = ""
-    if error.errno in NO_ROOM:
-        room = f"; {free(path):,} bytes are free there"
-        room += f", and about {needed:,} are needed" if needed else ""
+    room = f"; {free(path):,} bytes are free there" if error.errno in NO_ROOM else ""
+    room += f", and about {needed:,} are needed" if room and needed else ""
     fixes = {
         **dict.fromkeys(NO_ROOM, "make room on that disk, or choose another folder"),
         errno.EACCES: "choose a folder that you may write to",
@@ -276,14 +269,6 @@ def file_error(
     return FileError(
         f"{os.fspath(path)} cannot be written: {error.strerror or error}{room}.", fix=fix
     )
-
-
-def free(path: str | os.PathLike[str]) -> int:
-    """Tell how many bytes are free where a file is to be; its folders need not be there yet."""
-    place = Path(path)
-    while not place.exists() and place != place.parent:
-        place = place.parent
-    return shutil.disk_usage(place).free
 
 
 # -- deleting ---------------------------------------------------------------
@@ -340,10 +325,8 @@ def sweep(folder: str | os.PathLike[str], name: str = "*", *, locked: bool = Fal
 def _is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return error.errno != errno.ESRCH
     return True
 
 
@@ -493,28 +476,6 @@ def background(job: Callable[[], Any]) -> Future[Any]:
         Its future: ``result()`` waits for it, and raises what it raised.
     """
     return _writer().submit(job)
-
-
-def finish(job: Future[Any], say: Callable[[str], Any], what: str) -> Any:
-    """Wait for a job of the writer; if that takes long it is said, once.
-
-    There is no bound: a checkpoint that was asked for is not dropped. Two Ctrl+C end the run.
-
-    Args:
-        job: What `background` gave.
-        say: Shows a line to the user.
-        what: What is being written.
-
-    Returns:
-        What the job returned; what it raised is raised.
-    """
-    try:
-        return job.result(PATIENCE)
-    except TimeoutError:
-        if job.done():  # it is the job's own: disks have such errors too
-            raise
-    say(f"{what} is still being written after {PATIENCE:g} s, and waited for.")
-    return job.result()
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 from pathlib import Path
 from typing import IO, Any
@@ -128,3 +129,11 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key stands twice in it")
     return found
+
+
+def free(path: str | os.PathLike[str]) -> int:
+    """Tell how many bytes are free where a file is to be; its folders need not be there yet."""
+    place = Path(path)
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    return shutil.disk_usage(place).free

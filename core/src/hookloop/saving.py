@@ -7,10 +7,11 @@ import os
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from hookloop import files
+from hookloop import reading
 from hookloop.errors import HookloopError, SettingError, did_you_mean, warn
 from hookloop.state import unsavable
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
     from hookloop.loop import Loop
 
+#: Seconds after which it is said that a file is still being written.
+PATIENCE = 10.0
 _WORDS = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]+)\s*")
 #: Each unit's singular and plural: what is counted, and how many of it one is.
 _UNITS = {
@@ -199,7 +202,7 @@ def warn_of_little_room(
     model: Any = loop.model
     weights = size_of(model.state_dict()) if hasattr(model, "state_dict") else 0
     size = weights * (3 if loop.optimizers and not weights_only else 1)
-    room = files.free(path)
+    room = reading.free(path)
     if room < size * saves:
         warn(
             f"{os.fspath(path)}: {room:,} bytes are free there, and up to {size * saves:,} will be "
@@ -235,6 +238,28 @@ class Failures:
         """Say at the end of a run what was not saved, if anything."""
         if self.count:
             loop.message(f"{who}: saves that failed: {self.count}; the last: {self.last}")
+
+
+def finish(job: Future[Any], say: Callable[[str], Any], what: str) -> Any:
+    """Wait for a job of the writer; if that takes long it is said, once.
+
+    There is no bound: a checkpoint that was asked for is not dropped. Two Ctrl+C end the run.
+
+    Args:
+        job: What `hookloop.files.background` gave.
+        say: Shows a line to the user.
+        what: What is being written.
+
+    Returns:
+        What the job returned; what it raised is raised.
+    """
+    try:
+        return job.result(PATIENCE)
+    except TimeoutError:
+        if job.done():  # it is the job's own: disks have such errors too
+            raise
+    say(f"{what} is still being written after {PATIENCE:g} s, and waited for.")
+    return job.result()
 
 
 class Snapshot:

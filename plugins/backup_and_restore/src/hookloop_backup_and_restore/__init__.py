@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from hookloop import Callback, files, hookimpl
 from hookloop.errors import HookloopError, StateError
-from hookloop.saving import Failures, Snapshot, Trigger, read_frequency, warn_of_little_room
+from hookloop.saving import Failures, Snapshot, Trigger, finish, read_frequency, warn_of_little_room
 from hookloop_backup_and_restore import _checks, _states
 
 __all__ = ["BackupAndRestore"]
@@ -219,7 +219,7 @@ class BackupAndRestore(Callback):
             return
         try:  # a second Ctrl+C leaves the waiting, and the end of the run waits for it again
             what = f"{self._own_name()}: a state in {self.backup_dir}"
-            files.finish(saving, self.loop.message, what)
+            finish(saving, self.loop.message, what)
         except Exception as error:
             self._saving = None
             self._fail(error)

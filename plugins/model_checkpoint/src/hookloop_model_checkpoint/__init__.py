@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from hookloop import Callback, Logs, files
 from hookloop.errors import HookloopError
 from hookloop.monitor import Monitor
-from hookloop.saving import Failures, Snapshot, Trigger, read_frequency, warn_of_little_room
+from hookloop.saving import Failures, Snapshot, Trigger, finish, read_frequency, warn_of_little_room
 from hookloop.templates import PathTemplate
 from hookloop_model_checkpoint import _checks, _file
 from hookloop_model_checkpoint import hookspecs as _hookspecs
@@ -223,7 +223,7 @@ class ModelCheckpoint(Callback):
             return
         try:
             what = f"{self._own_name()}: {saving.path}"
-            self._kept.doomed = files.finish(saving.written, self.loop.message, what)
+            self._kept.doomed = finish(saving.written, self.loop.message, what)
         except Exception as error:
             self._saving = None
             self._fail(error, saving.path, saving.before)
