@@ -92,6 +92,7 @@ if __name__ == "__main__":
     )
 
 
+@pytest.mark.reliability("A11", "B11")
 @pytest.mark.parametrize(
     ("saved", "killed", "append"),
     [
