@@ -293,8 +293,8 @@ def test_the_table_of_the_loop_has_every_public_member() -> None:
     """docs/loop.md leaves out nothing that its reader may use."""
     inside = {
         "ends_badly", "requests", "flagged", "watch", "clear_flags", "check_rate", "extra_state",
-        "load_extra_state", "check_extra_state", "registry", "logs", "position", "start",
-        "pending_state", "bases",
+        "load_extra_state", "check_extra_state", "config", "differences", "made", "registry",
+        "logs", "position", "start", "pending_state", "bases",
         "features", "stops", "asked", "signal", "rate_set", "schedulers", "apply_state",
     }  # fmt: skip
     source = ast.parse(Path(sys.modules[Loop.__module__].__file__).read_text(encoding="utf-8"))

@@ -97,7 +97,8 @@ def test_a_hook_outside_of_the_map_of_the_loop_is_seen(changed: Any, hook: str) 
 def checkout(tmp_path: Path) -> Path:
     """The pages and plugins of this checkout, in a folder that a test may change."""
     shutil.copy(ROOT / "README.md", tmp_path)
-    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    for part in ("docs", "benchmarks/results"):
+        shutil.copytree(ROOT / part, tmp_path / part)
     for folder in (ROOT / "plugins").iterdir():
         copy = tmp_path / "plugins" / folder.name
         copy.mkdir(parents=True)

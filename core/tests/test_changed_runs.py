@@ -101,7 +101,6 @@ def states(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 
 #: What is changed, and what is said of it: in the middle of an epoch, and between two.
 TOLD: dict[str, tuple[dict[str, Any], str]] = {
-    "epochs": ({"epochs": 3}, "epochs 2 then, 3 now"),
     "seed": ({"trainer": {"seed": 7}}, "seed 4 then, 7 now (the state's is used)"),
     "loss": (
         {"trainer": {"loss": nn.CrossEntropyLoss(label_smoothing=0.1)}},

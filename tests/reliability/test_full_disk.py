@@ -25,7 +25,7 @@ from hookloop_backup_and_restore import BackupAndRestore, _states
 from system_calls import Calls
 from write_paths import PATHS, in_memory, left_over, state
 
-from hookloop import Trainer, files
+from hookloop import Trainer, reading
 from hookloop.errors import FileError, HookloopError
 
 HOST = Path(__file__).parents[1] / "hosts" / "full_disk.py"
@@ -244,7 +244,7 @@ def test_too_little_room_is_said_once_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With what will be needed for the states that are kept and one more, of a run with Adam."""
-    monkeypatch.setattr(files, "free", lambda path: 1000)
+    monkeypatch.setattr(reading, "free", lambda path: 1000)
     x = torch.zeros(2, 100)
     trainer = Trainer(torch.nn.Linear(100, 1), loss="mse", optimizer="adam", device="cpu")
     backup = BackupAndRestore(tmp_path / "backup", keep=4)

@@ -31,6 +31,7 @@ CALLS = {"eval", "exec", "compile", "__import__", "execfile"}
 #: Each with the reason why it is one.
 ALLOWED = {
     ("checkpoints.py", "pickle"): "for the class of an error, which torch raises",
+    ("torch_format.py", "pickle"): "writes what torch reads with weights_only; reads nothing",
     ("registry.py", "exec"): "compiles calls of hooks from their names, of which it made sure",
     ("registry.py", "compile"): "the same, so that tracebacks show where they are",
     ("readme.py", "exec"): "the kit runs the example of the plugin that it checks",

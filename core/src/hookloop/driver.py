@@ -30,7 +30,7 @@ class Driver:
         HookloopError: If another run that is under way has one of the callbacks.
     """
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, *, trains: bool = True) -> None:
         self.loop = loop
         self.registry = loop.registry
         self._last: Logs = Logs()
@@ -41,6 +41,8 @@ class Driver:
         self._epoch_logs = loop.logs
         self._test_logs = loop.logs
         self._outer: tuple[int | None, Logs] = (None, loop.logs)
+        if trains:  # an evaluation may be watched by who watches the training around it
+            self._refuse_taken()
         self._bind()
 
     def fire(self, hook: str, *arguments: Any) -> None:
@@ -49,13 +51,16 @@ class Driver:
         if call is not None:
             call(self.loop, *arguments)
 
-    def _bind(self) -> None:
-        loop = self.loop
+    def _refuse_taken(self) -> None:
         taken = [one for other in under_way for one in other.callbacks.values()]
-        for name, callback in loop.callbacks.items():
+        for name, callback in self.loop.callbacks.items():
             if any(callback is one for one in taken):
                 message = f"{name} is in use by another run, which has not ended."
                 raise HookloopError(message, fix="make another instance of it for this run")
+
+    def _bind(self) -> None:
+        loop = self.loop
+        for name, callback in loop.callbacks.items():
             lacking = [need for need in getattr(callback, "needs", ()) if not loop.supports(need)]
             if lacking:
                 able = [host for host, offered in HOSTS.items() if offered.issuperset(lacking)]

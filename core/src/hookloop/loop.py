@@ -427,7 +427,7 @@ class Loop:
 
     def config(self) -> dict[str, Any]:
         """Say in words what a run is made of, to be compared with the run that a state is of."""
-        return {"epochs": self.params["epochs"], "device": str(self.device)}
+        return {"device": str(self.device)}
 
     def differences(self, saved: Mapping[str, Any]) -> list[tuple[str, str]]:
         """Find in what a state does not fit the host, each with what to do about it."""

@@ -209,7 +209,7 @@ class Trainer:
         refuse_misplaced("evaluate", misplaced)
         source = self._source(data, batch_size, shuffle=False)
         loop = self._loop(callbacks, source, verbose)
-        driver, objective = Driver(loop), self.objective.twin()
+        driver, objective = Driver(loop, trains=False), self.objective.twin()
         with _ends(loop, driver):
             compute = self._computing.compute(objective, loop, "evaluation")
             logs = evaluate(self.model, compute, objective, source, driver)
@@ -246,7 +246,7 @@ class Trainer:
         """
         source = self._source(data, batch_size, shuffle=False, paired=False)
         loop = self._loop(callbacks, source, verbose)
-        driver = Driver(loop)
+        driver = Driver(loop, trains=False)
         with _ends(loop, driver):
             return predict(self.model, self._computing.forward(loop), source, driver)
 

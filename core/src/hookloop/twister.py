@@ -12,14 +12,14 @@ import struct
 from functools import cache
 from typing import Any
 
-import numpy
-
 #: What half of a pair of normal numbers is set to, to find where it is kept.
 _MARK = 0.7310585786300049
 
 
 def take() -> Any:
     """Take the state, for `put`."""
+    import numpy
+
     places = _places(numpy.random.get_bit_generator())  # type: ignore[attr-defined]
     if not places:
         return numpy.random.get_state(legacy=False)
@@ -28,6 +28,8 @@ def take() -> Any:
 
 def put(taken: Any) -> None:
     """Put back what `take` took."""
+    import numpy
+
     if isinstance(taken, dict):
         numpy.random.set_state(taken)
         return
@@ -42,6 +44,8 @@ def _places(generator: Any) -> list[tuple[int, int]]:
     That is 624 numbers and a position, of a Mersenne twister; and of the object around it, whether
     half of a pair of normal numbers is kept, and which.
     """
+    import numpy
+
     if type(generator) is not numpy.random.MT19937:
         return []
     twister = generator.ctypes.state_address
@@ -57,12 +61,16 @@ def _places(generator: Any) -> list[tuple[int, int]]:
 
 def _around() -> Any:
     """Give the object whose methods ``numpy.random.normal`` and the like are."""
+    import numpy
+
     method: Any = numpy.random.normal
     return method.__self__
 
 
 def _tried(kept: int) -> bytes:
     """Give its memory while half of a pair is kept, or is not."""
+    import numpy
+
     before = numpy.random.get_state(legacy=False)
     try:
         numpy.random.set_state({**before, "has_gauss": kept, "gauss": _MARK})

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hookloop_backup_and_restore import BackupAndRestore
 
-from hookloop import Callback, CallbackList, files
+from hookloop import Callback, CallbackList, files, reading
 from hookloop.checkpoints import load_state
 from hookloop.errors import FileError
 
@@ -240,7 +240,7 @@ def test_too_little_room_is_said_when_the_run_begins(
     run, monkeypatch: pytest.MonkeyPatch, free: int, keep: int
 ) -> None:
     """For one more state than are kept, each of 16 weights and Adam's two values for each."""
-    monkeypatch.setattr(files, "free", lambda path: free)
+    monkeypatch.setattr(reading, "free", lambda path: free)
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         run(BackupAndRestore("backup", keep=keep), epochs=1, width=3)

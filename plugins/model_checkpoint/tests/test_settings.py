@@ -10,7 +10,7 @@ import torch
 from hookloop_model_checkpoint import ModelCheckpoint
 
 import hookloop
-from hookloop import CallbackList, Trainer, files
+from hookloop import CallbackList, Trainer, reading
 from hookloop.errors import CapabilityError, FileError, MonitorError, SettingError, TemplateError
 from hookloop.loop import Loop
 
@@ -206,9 +206,9 @@ def test_too_little_room_is_said_when_the_run_begins(
     """For those that are kept and the one that is being written, each of 25 numbers."""
     path = "{epoch}.safetensors" if settings else "m.safetensors"
     checkpoint = ModelCheckpoint(path, monitor="loss", **settings)
-    monkeypatch.setattr(files, "free", lambda path: 100 * saves - 1)
+    monkeypatch.setattr(reading, "free", lambda path: 100 * saves - 1)
     said = f"{path}: .* bytes are free there, and up to .* for {saves} saves of 100.\nfix: "
     with pytest.warns(RuntimeWarning, match=said):
         begin(checkpoint, model=torch.nn.Linear(4, 5))
-    monkeypatch.setattr(files, "free", lambda path: 100 * saves)
+    monkeypatch.setattr(reading, "free", lambda path: 100 * saves)
     begin(checkpoint, model=torch.nn.Linear(4, 5))
