@@ -4,8 +4,8 @@
 
 ``docs/hooks.md`` comes from ``hookspecs.py``; ``docs/plugins.md`` and the table of callbacks in
 ``README.md`` come from the folders under ``plugins/``, the table of checks in
-``docs/testing-a-plugin.md`` from the kit. ``tests/test_docs.py`` compares what is there with what
-this would write.
+``docs/testing-a-plugin.md`` from the kit, those of ``docs/reliability.md`` from ``reliability.toml``
+and the marks of tests. ``tests/test_docs.py`` compares what is there with what this would write.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import promises
 
 from hookloop import hookspecs
 from hookloop.capabilities import FEATURES, HOSTS
@@ -77,6 +79,9 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
         ),
         root / "docs" / "testing-a-plugin.md": _filled(
             root / "docs" / "testing-a-plugin.md", "checks", checks_table(checks())
+        ),
+        root / "docs" / "reliability.md": _filled(
+            root / "docs" / "reliability.md", "promises", promises.table()
         ),
         root / "README.md": _filled(root / "README.md", "callbacks", callbacks_table(found)),
     }
