@@ -4,9 +4,9 @@
 
 ``docs/hooks.md`` comes from ``hookspecs.py``; ``docs/plugins.md`` and the table of callbacks in
 ``README.md`` come from the folders under ``plugins/``, the table of checks in
-``docs/testing-a-plugin.md`` from the kit, ``docs/performance.md`` from what the benchmarks have
-found. ``tests/test_docs.py`` compares what is there with what
-this would write.
+``docs/testing-a-plugin.md`` from the kit, those of ``docs/reliability.md`` from
+``reliability.toml`` and the marks of tests, and ``docs/performance.md`` from what the benchmarks
+have found. ``tests/test_docs.py`` compares what is there with what this would write.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import performance_page
+import promises
 
 from hookloop import hookspecs
 from hookloop.capabilities import FEATURES, HOSTS
@@ -83,6 +84,9 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
         ),
         root / "docs" / "testing-a-plugin.md": _filled(
             root / "docs" / "testing-a-plugin.md", "checks", checks_table(checks())
+        ),
+        root / "docs" / "reliability.md": _filled(
+            root / "docs" / "reliability.md", "promises", promises.table()
         ),
         root / "README.md": _filled(root / "README.md", "callbacks", callbacks_table(found)),
     }

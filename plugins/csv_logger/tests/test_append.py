@@ -122,3 +122,11 @@ def test_a_row_costs_the_same_however_long_the_file_is(path: Path) -> None:
 def _bytes_read() -> int:
     counters = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
     return int(counters["rchar"])
+
+
+@pytest.mark.reliability("H9")
+def test_what_a_spreadsheet_would_take_for_a_formula_is_written_as_it_was_logged(
+    path: Path,
+) -> None:
+    """A table is read by programs too, to whom a quote before it would be part of the name."""
+    assert append(path, {"=1+1": -1.5, "@a": "+2"}) == "epoch,=1+1,@a\n0,-1.5,+2\n"
