@@ -19,7 +19,7 @@ from hookloop import __version__, files, reading, state
 from hookloop.encoding import decode, encode
 from hookloop.errors import StateError
 from hookloop.limits import LONGEST_JSON, LONGEST_PICKLE, header_length, weigh
-from hookloop.saving import size_of
+from hookloop.plain import bytes_of
 from hookloop.torch_format import write_torch
 
 if TYPE_CHECKING:
@@ -48,10 +48,10 @@ def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
         FileError: If it cannot be written; what was there before is there still.
     """
     if Path(path).suffix:
-        files.atomic_write(path, pt_writer(saved), needed=size_of(saved))
+        files.atomic_write(path, pt_writer(saved), needed=bytes_of(saved))
     else:
         about = {"made": _made()}
-        files.replace_folder(path, _folder_contents(saved), needed=size_of(saved), about=about)
+        files.replace_folder(path, _folder_contents(saved), needed=bytes_of(saved), about=about)
 
 
 def _made() -> dict[str, str]:

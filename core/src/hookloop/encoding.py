@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from hookloop.errors import StateError
-from hookloop.state import unsavable
+from hookloop.plain import unsavable
 
 if TYPE_CHECKING:
     from torch import Tensor

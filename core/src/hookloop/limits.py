@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
-from hookloop.saving import only_numbers
+from hookloop.plain import only_numbers
 
 #: Bytes beside the tensors that a file may have: lists, numbers and names, of every kind of file.
 #: A state of 400,000 tensors stays below; what is above is refused before it is parsed.

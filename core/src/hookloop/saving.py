@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hookloop import reading
 from hookloop.errors import HookloopError, SettingError, did_you_mean, warn
-from hookloop.state import unsavable
+from hookloop.plain import bytes_of, only_numbers, unsavable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,7 +32,6 @@ _UNITS = {
     **dict.fromkeys(("min", "minute", "minutes"), ("seconds", 60)),
     **dict.fromkeys(("h", "hour", "hours"), ("seconds", 3600)),
 }
-_NUMBERS = frozenset({type(None), bool, int, float})
 _FIX = "save_freq='epoch', a number of batches, or words: '2 epochs', '500 steps', '10 min'"
 
 
@@ -168,23 +167,6 @@ class Trigger:
         self.step, self.began = int(state["step"]), self.clock() - float(state["elapsed"])
 
 
-def only_numbers(values: list[Any] | tuple[Any, ...]) -> bool:
-    """Tell whether there is nothing but numbers, as in a long history: a call for each is dear."""
-    return _NUMBERS.issuperset(map(type, values))
-
-
-def size_of(value: Any) -> int:
-    """Give the bytes of all tensors in a state: nearly what a file of it has."""
-    if isinstance(value, Mapping):
-        value = list(value.values())
-    if isinstance(value, list | tuple):
-        return 0 if only_numbers(value) else sum(map(size_of, value))
-    try:
-        return int(value.numel() * value.element_size())
-    except (AttributeError, RuntimeError, ValueError):  # no tensor, or one without a shape yet
-        return 0
-
-
 def warn_of_little_room(
     path: str | os.PathLike[str], loop: Loop, saves: int, *, weights_only: bool = False
 ) -> None:
@@ -200,7 +182,7 @@ def warn_of_little_room(
         weights_only: Whether they have no optimizer in them.
     """
     model: Any = loop.model
-    weights = size_of(model.state_dict()) if hasattr(model, "state_dict") else 0
+    weights = bytes_of(model.state_dict()) if hasattr(model, "state_dict") else 0
     size = weights * (3 if loop.optimizers and not weights_only else 1)
     room = reading.free(path)
     if room < size * saves:

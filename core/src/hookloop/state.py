@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hookloop import compared, generators, soundness
 from hookloop.callback import settings_of
 from hookloop.errors import StateError, listed
+from hookloop.plain import find_unsavable, unsavable
 
 if TYPE_CHECKING:
     from hookloop.loop import Loop
@@ -212,69 +212,8 @@ def check_plain(loop: Loop) -> None:
             message = f"Callback {name!r} has state_dict, but no load_state_dict to put it back."
             raise StateError(message, fix="def load_state_dict(self, state)")
     for name, own in _states(loop).items():
-        for path, value in _not_plain(own, name):
+        for path, value in find_unsavable(own, name):
             raise unsavable(value, path, f"The state of callback {name!r}")
-
-
-def unsavable(value: Any, path: str, what: str = "The state") -> StateError:
-    """Make the error for what is neither plain data nor a tensor: it could not be loaded again.
-
-    Args:
-        value: What was found.
-        path: Where in the state.
-        what: Whose state it is.
-    """
-    message = f"{what} holds a {type(value).__name__} at {path}."
-    return StateError(message, fix="keep numbers, text, None, lists, dicts and tensors in it")
-
-
-def _not_plain(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Find what is neither plain data nor a tensor, with the path to it."""
-    if type(value) in (type(None), bool, int, float, str):
-        return
-    if type(value) in (list, tuple):
-        for index, item in enumerate(value):
-            yield from _not_plain(item, f"{path}[{index}]")
-    elif isinstance(value, dict) and type(value).__name__ in ("dict", "OrderedDict"):
-        for key, item in value.items():
-            if type(key) not in (str, int):
-                yield f"{path}[{key!r}] (a key)", key
-            yield from _not_plain(item, f"{path}[{key!r}]")
-    elif not _is_tensor(value):
-        yield path, value
-
-
-def _is_tensor(value: Any) -> bool:
-    import torch
-
-    return isinstance(value, torch.Tensor)
-
-
-_COUNTER = "collections.Counter"
-
-
-def plain(value: Any) -> Any:
-    """Copy the state of a scheduler of torch as plain data; `restored` is the way back."""
-    if isinstance(value, Counter):  # MultiStepLR's milestones
-        return {_COUNTER: dict(value)}
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(plain(item) for item in value)
-    if isinstance(value, float):  # of NumPy, too
-        return float(value)
-    return value
-
-
-def restored(value: Any) -> Any:
-    """Make of what `plain` gave what it was made from."""
-    if isinstance(value, Mapping):
-        if set(value) == {_COUNTER}:
-            return Counter(value[_COUNTER])
-        return {key: restored(item) for key, item in value.items()}
-    if type(value) in (list, tuple):
-        return type(value)(restored(item) for item in value)
-    return value
 
 
 def differences(model: Any, saved: Mapping[str, Any]) -> list[str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from hookloop import state
 from hookloop.errors import ArgumentError, listed
+from hookloop.plain import made_plain, restored
 
 
 class Stateful:
@@ -39,11 +39,11 @@ class Stateful:
         return [type(one).__name__ for one in self._objects]
 
     def state(self) -> list[Any]:
-        return [state.plain(one.state_dict()) for one in self._objects]
+        return [made_plain(one.state_dict()) for one in self._objects]
 
     def load(self, saved: Sequence[Any]) -> None:
         for one, held in zip(self._objects, saved, strict=True):
-            one.load_state_dict(state.restored(held))
+            one.load_state_dict(restored(held))
 
     def differences(self, saved: Sequence[Any], then: Any) -> Iterator[tuple[str, str]]:
         """Find in what the objects of a state are others.

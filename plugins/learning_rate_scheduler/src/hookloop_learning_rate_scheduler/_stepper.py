@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from hookloop.errors import SettingError
 from hookloop.monitor import Monitor
+from hookloop.plain import made_plain, restored
 from hookloop.soundness import alike
-from hookloop.state import plain, restored
 from hookloop_learning_rate_scheduler._names import forget_base_rates, make, parse
 
 if TYPE_CHECKING:
@@ -164,13 +164,13 @@ class Stepper:
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "schedulers": [plain(one.state_dict()) for one in self.schedulers],
+            "schedulers": [made_plain(one.state_dict()) for one in self.schedulers],
             "monitor": self._monitor.state_dict(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):
-            if not alike(plain(scheduler.state_dict()), saved):
+            if not alike(made_plain(scheduler.state_dict()), saved):
                 raise ValueError(f"what a {type(scheduler).__name__} held is of another kind")
         self._monitor.load_state_dict(state["monitor"])
         for scheduler, saved in zip(self.schedulers, state["schedulers"], strict=True):

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from hookloop import files
 from hookloop.checkpoints import pt_record, pt_writer, safetensors_writer
-from hookloop.saving import size_of
+from hookloop.plain import bytes_of
 
 _WEIGHTS = (".safetensors", ".weights.pt", ".weights.h5")
 _RECORD = "hookloop.monitored"
@@ -42,7 +42,7 @@ def write(
         Those that could not be deleted.
     """
     record = "" if value is None else json.dumps({_RECORD: monitor, "value": value})
-    files.atomic_write(path, _content(path, state, record), needed=size_of(state))
+    files.atomic_write(path, _content(path, state, record), needed=bytes_of(state))
     left = []
     for one in old:
         try:
