@@ -142,15 +142,19 @@ def load_checkpoint(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise StateError(f"{source} does not exist.", fix="name a file that was saved")
     if source.is_dir():
         return _weights(source, load_state(source)["model"])
-    with reading.open_plain(source) as file:
-        is_zip = file.read(2) == b"PK"  # torch's format
-    if not is_zip:
+    if not is_of_torch(source):
         return _read_safetensors(source)
     saved = read_pt(source)
     if saved.get("format") == state.FORMAT:
         state.check_format(saved)
         saved = saved["model"]
     return _weights(source, saved)
+
+
+def is_of_torch(path: Path) -> bool:
+    """Tell by its first bytes whether a file is in torch's format, which is a zip archive."""
+    with reading.open_plain(path) as file:
+        return file.read(2) == b"PK"
 
 
 def _weights(source: Path, found: Any) -> dict[str, Tensor]:

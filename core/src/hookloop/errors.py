@@ -96,6 +96,11 @@ def _is_ours(module: str) -> bool:
     return module.startswith(("hookloop", "pluggy", "contextlib"))
 
 
+def without_fix(error: Exception) -> str:
+    """Give what an error says, but for what to do about it: somebody else has better advice."""
+    return str(error).partition("\nfix: ")[0]
+
+
 def did_you_mean(word: str, options: Iterable[str]) -> str:
     """Suggest the nearest of some names.
 

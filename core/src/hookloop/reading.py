@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import IO, Any
 
-from hookloop.errors import StateError
+from hookloop.errors import StateError, without_fix
 
 MANIFEST = "manifest.json"
 #: Bytes that a manifest may have: one of ours has some 600.
@@ -73,7 +73,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         if any({"size", "sha256"} - set(entry) for entry in entries.values()):
             raise KeyError("size")
     except StateError as error:
-        raise _no_state(folder, str(error).partition("\nfix: ")[0]) from None
+        raise _no_state(folder, without_fix(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _no_state(folder, f"it cannot be read ({error})") from None
     return manifest

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hookloop import checkpoints, reading, soundness, state
-from hookloop.errors import StateError, listed
+from hookloop.errors import StateError, listed, without_fix
 from hookloop.masking import HIDDEN, is_secret, masked
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def _look(path: Path) -> dict[str, Any]:
         found = _read(path)
         seen |= _of_weights(found) if "format" not in found else _of_state(found)
     except (StateError, OSError) as error:
-        return {**seen, "problem": str(error).partition("\nfix: ")[0]}
+        return {**seen, "problem": without_fix(error)}
     return {**seen, "intact": True}
 
 
@@ -103,9 +103,8 @@ def _read(path: Path) -> dict[str, Any]:
     if path.is_dir():
         found = checkpoints.read_state(path)
     else:
-        with reading.open_plain(path) as file:
-            is_zip = file.read(2) == b"PK"
-        found = checkpoints.read_pt(path) if is_zip else dict(checkpoints.load_checkpoint(path))
+        torchs = checkpoints.is_of_torch(path)
+        found = checkpoints.read_pt(path) if torchs else dict(checkpoints.load_checkpoint(path))
     if found.get("format") == state.FORMAT:
         state.check_format(found)
         soundness.check_shape(found)
@@ -250,10 +249,7 @@ def _lines(one: Mapping[str, Any], *, whole: bool) -> list[str]:
         held = f"weights: {one['tensors']} tensors, {one['numbers']:,} numbers"
         return [f"{name}  intact", f"  {held}"]
     lines = [f"{name}  intact" + ("; a run goes on from here" if one["goes_on"] else "")]
-    where = f"after epoch {one['epoch']}"
-    if one["batch"]:
-        where = f"in epoch {one['epoch'] + 1}, after batch {one['batch']}"
-    lines.append(f"  {where} (step {one['step']})")
+    lines.append(f"  {state.place_of(one)}")
     lines += [line for reason in one["stopped"] for line in _filled(f"stopped: {reason}")]
     lines += _filled(_when(one["made"]))
     if one["kind"] == "callbacks":

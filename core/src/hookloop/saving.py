@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hookloop import reading
-from hookloop.errors import HookloopError, SettingError, did_you_mean, warn
+from hookloop.errors import HookloopError, SettingError, did_you_mean, warn, without_fix
 from hookloop.plain import bytes_of, only_numbers, unsavable
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def read_frequency(
         SettingError: If it cannot be read, or is not positive.
     """
     if period is not None:
-        _refuse_unless_positive(who, "period", period, "period=N, in epochs")
+        refuse_unless_positive(who, "period", period, "period=N, in epochs")
         if save_freq != "epoch":
             message = f"{who}: both period={period} and save_freq={save_freq!r} are set."
             raise SettingError(
@@ -64,14 +64,36 @@ def read_frequency(
         return 1, "epochs"
     if isinstance(save_freq, str):
         return _read_words(save_freq, who)
-    _refuse_unless_positive(who, "save_freq", save_freq, _FIX)
+    refuse_unless_positive(who, "save_freq", save_freq, _FIX)
     return save_freq, "batches"
 
 
-def _refuse_unless_positive(who: str, name: str, value: Any, fix: str) -> None:
+def refuse_unless_positive(who: str, name: str, value: Any, fix: str) -> None:
+    """Refuse a setting that is no whole number from 1 up.
+
+    Args:
+        who: Whose setting it is.
+        name: Its name.
+        value: What it is set to.
+        fix: What to write.
+
+    Raises:
+        SettingError: Saying so.
+    """
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         message = f"{who}: {name}={value!r} is no positive whole number."
         raise SettingError(message, fix=fix)
+
+
+def refuse_unless_policy(who: str, on_save_error: Any) -> None:
+    """Refuse a policy that `Failures` does not know.
+
+    Raises:
+        SettingError: Saying so.
+    """
+    if on_save_error not in ("raise", "warn"):
+        message = f"{who}: on_save_error={on_save_error!r} is not offered."
+        raise SettingError(message, fix="on_save_error='raise' or on_save_error='warn'")
 
 
 def _read_words(text: str, who: str) -> tuple[float, str]:
@@ -213,7 +235,7 @@ class Failures:
             error.add_note(f"while {who} was saving {what}; what was saved before is intact")
             raise error
         self.count += 1
-        self.last = str(error).partition("\nfix: ")[0]
+        self.last = without_fix(error)
         warn(f"{who}: {what} was not saved, and training goes on: {error}", RuntimeWarning)
 
     def tell(self, loop: Loop, who: str) -> None:

@@ -144,6 +144,14 @@ def _check_whole(saved: Mapping[str, Any], sections: Sequence[str]) -> None:
         raise StateError(f"The state lacks {listed(missing)}.", fix="use an intact one")
 
 
+def place_of(counters: Mapping[str, Any]) -> str:
+    """Say where in a run a state was taken, counting from 1; ``counters`` as ``state["loop"]``."""
+    where = f"after epoch {counters['epoch']}"
+    if counters["batch"]:
+        where = f"in epoch {counters['epoch'] + 1}, after batch {counters['batch']}"
+    return f"{where} (step {counters['step']})"
+
+
 def load_counters(loop: Loop, saved: Mapping[str, Any]) -> None:
     """Set the loop to where the state was taken."""
     counters = saved["loop"]

@@ -16,7 +16,7 @@ from hookloop import discovery
 from hookloop.annotations import accepts
 from hookloop.callback import Callback, constructor, settings_of
 from hookloop.describe import class_of
-from hookloop.errors import HookloopError, UnknownCallbackError
+from hookloop.errors import HookloopError, UnknownCallbackError, without_fix
 from hookloop.implementations import implementations, likely_hook
 from hookloop.registry import Registry
 from hookloop.selection import parse
@@ -42,8 +42,7 @@ def discoverable(subject: Subject, folder: Path) -> None:
     except HookloopError as error:
         unknown = isinstance(error, UnknownCallbackError)
         fix = f'name it under [project.entry-points."{discovery.GROUP}"], and install it'
-        message = str(error).partition("\nfix: ")[0]
-        raise fail(message, fix=fix if unknown else str(error.fix)) from None
+        raise fail(without_fix(error), fix=fix if unknown else str(error.fix)) from None
     if not _SNAKE.fullmatch(plugin.name):
         message = f"The name {plugin.name!r} is not in snake case, which users expect."
         raise fail(message, fix="name the entry point as in early_stopping")

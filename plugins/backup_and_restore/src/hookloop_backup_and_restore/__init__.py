@@ -14,6 +14,7 @@ from typing import Any, Literal
 from hookloop import Callback, files, hookimpl
 from hookloop.errors import HookloopError, StateError
 from hookloop.saving import Failures, Snapshot, Trigger, finish, read_frequency, warn_of_little_room
+from hookloop.state import place_of
 from hookloop_backup_and_restore import _checks, _states
 
 __all__ = ["BackupAndRestore"]
@@ -153,7 +154,7 @@ class BackupAndRestore(Callback):
             return
         for reason in newest.damaged.values():
             self.loop.message(f"{who}: {reason} The state before it is used.")
-        where = f"{_states.place(newest.state)}, from {newest.path}"
+        where = f"{place_of(newest.state['loop'])}, from {newest.path}"
         if self.loop.resumed and newest.state["loop"]["step"] < self.loop.step:
             self.loop.message(f"{who}: the run is resumed from a later state than {where}.")
             return
@@ -251,5 +252,4 @@ class BackupAndRestore(Callback):
             self.loop.message(f"{who}: started again, the run goes on from {self.backup_dir}.")
 
     def _own_name(self) -> str:
-        names = (name for name, callback in self.loop.callbacks.items() if callback is self)
-        return next(names, "backup_and_restore")
+        return self.loop.name_of(self)

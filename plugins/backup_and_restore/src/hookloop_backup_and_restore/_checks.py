@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hookloop.errors import CapabilityError, SettingError, StateError
+from hookloop.errors import CapabilityError, SettingError, StateError, without_fix
+from hookloop.saving import refuse_unless_policy, refuse_unless_positive
 
 
 def folder(backup_dir: str | os.PathLike[str]) -> Path:
@@ -54,15 +55,12 @@ def not_heeded(who: str, host: str) -> CapabilityError:
 
 def check_settings(keep: Any, on_save_error: Any, *, double: bool) -> None:
     """Refuse settings that make no sense, alone or together."""
-    if not isinstance(keep, int) or isinstance(keep, bool) or keep < 1:
-        message = f"backup_and_restore: keep={keep!r} is no positive whole number."
-        raise SettingError(message, fix="keep=2 or more; with 1 there is none to fall back to")
+    fix = "keep=2 or more; with 1 there is none to fall back to"
+    refuse_unless_positive("backup_and_restore", "keep", keep, fix)
     if double and keep < 2:
         message = f"backup_and_restore: double_checkpoint=True, but keep={keep}."
         raise SettingError(message, fix="keep=2 or more, or leave double_checkpoint out")
-    if on_save_error not in ("raise", "warn"):
-        message = f"backup_and_restore: on_save_error={on_save_error!r} is not offered."
-        raise SettingError(message, fix="on_save_error='raise' or on_save_error='warn'")
+    refuse_unless_policy("backup_and_restore", on_save_error)
 
 
 def nothing_intact(who: str, where: Path, damaged: Mapping[Path, str]) -> StateError:
@@ -74,6 +72,5 @@ def nothing_intact(who: str, where: Path, damaged: Mapping[Path, str]) -> StateE
 
 def of_another_run(who: str, path: Path | None, where: Path, error: StateError) -> StateError:
     """Make the error for a state that does not fit the run."""
-    reason = str(error).partition("\nfix: ")[0]
     fix = f"{error.fix}; to begin afresh, move {where} away, or pass another backup_dir="
-    return StateError(f"{who}: this run cannot go on from {path}. {reason}", fix=fix)
+    return StateError(f"{who}: this run cannot go on from {path}. {without_fix(error)}", fix=fix)

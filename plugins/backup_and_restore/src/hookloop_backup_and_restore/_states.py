@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hookloop.checkpoints import STATE_FILES, delete_state, load_state, save_state
-from hookloop.errors import StateError
+from hookloop.errors import StateError, without_fix
 
 _NAME = re.compile(r"state-(\d{6,})")
 
@@ -60,7 +60,7 @@ def newest(folder: Path) -> Newest:
             result.path, result.state = path, load_state(path)
         except (StateError, OSError) as error:
             result.path = None
-            result.damaged[path] = str(error).partition("\nfix: ")[0]
+            result.damaged[path] = without_fix(error)
         else:
             break
     return result
@@ -92,12 +92,3 @@ def delete(folder: Path) -> None:
     """Delete all states, the oldest first, and nothing else."""
     for path in reversed(found(folder)):
         delete_state(path)
-
-
-def place(state: Mapping[str, Any]) -> str:
-    """Say where in the run a state was taken, counting from 1."""
-    at = state["loop"]
-    where = f"after epoch {at['epoch']}"
-    if at["batch"]:
-        where = f"in epoch {at['epoch'] + 1}, after batch {at['batch']}"
-    return f"{where} (step {at['step']})"

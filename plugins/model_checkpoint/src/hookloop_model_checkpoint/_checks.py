@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from hookloop import files
 from hookloop.errors import CapabilityError, SettingError, StateError, listed
+from hookloop.saving import refuse_unless_policy, refuse_unless_positive
 from hookloop.templates import PathTemplate
 
 if TYPE_CHECKING:
@@ -63,9 +64,7 @@ def check_settings(settings: Settings, fields: Collection[str], unit: str) -> No
     if "batch" in fields and unit == "epochs":
         message = "model_checkpoint: {batch} stands in the path, but saves are after epochs."
         raise SettingError(message, fix="leave {batch} out, or save by batches: save_freq=100")
-    if settings.on_save_error not in ("raise", "warn"):
-        message = f"model_checkpoint: on_save_error={settings.on_save_error!r} is not offered."
-        raise SettingError(message, fix="on_save_error='raise' or on_save_error='warn'")
+    refuse_unless_policy("model_checkpoint", settings.on_save_error)
     threshold = settings.initial_value_threshold
     if threshold is not None and math.isnan(threshold):
         message = "model_checkpoint: initial_value_threshold is not a number."
@@ -79,9 +78,8 @@ def _check_bounds(settings: Settings, fields: Collection[str]) -> None:
         bound = getattr(settings, name)
         if bound is None:
             continue
-        if not isinstance(bound, int) or isinstance(bound, bool) or bound < 1:
-            message = f"model_checkpoint: {name}={bound!r} is no positive whole number."
-            raise SettingError(message, fix=f"{name}=1 or more, or leave it out to keep all")
+        fix = f"{name}=1 or more, or leave it out to keep all"
+        refuse_unless_positive("model_checkpoint", name, bound, fix)
         if not fields:
             message = (
                 f"model_checkpoint: {name}={bound}, but {settings.filepath!r} is one file, which "
