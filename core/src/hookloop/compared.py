@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hookloop import rates
@@ -26,6 +26,8 @@ _REMARKS = {
     "schedulers": "the state's are used",
     "loader workers": "random numbers that the data draw may be others",
 }
+#: What may not change in the middle of an epoch: it says which samples were used already.
+_FIXED = ("batch size", "batches", "samples", "order of the data")
 _SHOWN, _LONG = 4, 100
 _NOTHING: dict[str, Any] = {"run": {}, "model": {}, "optimizers": []}
 
@@ -138,6 +140,19 @@ def _keys(state: Mapping[str, Any]) -> list[list[str]]:
 def _groups(then: Any, now: Any) -> Iterator[tuple[Any, Any]]:
     for before, after in zip(then, now, strict=False):
         yield from zip(before["groups"], after["groups"], strict=False)
+
+
+def data(then: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[Difference]:
+    """Find in what the data are others than those of which an epoch has used some.
+
+    Args:
+        then: What was said of them when the state was saved.
+        now: What is said of those of this run.
+    """
+    changed = differing({key: then[key] for key in _FIXED if key in then}, now)
+    if changed:
+        what = f"The state is of the middle of an epoch of other data: {'; '.join(changed)}."
+        yield what, "pass the data and batch size of that run"
 
 
 def callbacks(loop: Loop, saved: Mapping[str, Any]) -> Iterator[Difference]:
@@ -254,10 +269,9 @@ def _stateless(loop: Loop, saved: Mapping[str, Any]) -> Iterator[str]:
                 yield f"callback {name}: {was} then, {become} now"
 
 
-def came_and_went(loop: Loop, saved: Mapping[str, Any]) -> str | None:
-    """Say which callbacks with a state were added or removed."""
+def came_and_went(loop: Loop, stateful: Iterable[str], saved: Mapping[str, Any]) -> str | None:
+    """Say which callbacks with a state, those that have one now being named, came or went."""
     known = [name for name, entry in saved.items() if entry["state"] is not None]
-    stateful = [n for n, one in loop.callbacks.items() if callable(getattr(one, "state_dict", 0))]
     added = [name for name in stateful if name not in known]
     removed = [name for name in known if name not in loop.callbacks]
     if not (added or removed):

@@ -40,9 +40,6 @@ DEFAULT_BATCH_SIZE = 32
 _PAIRS = (list, tuple)
 _OWN_SAMPLERS = (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
 
-#: What may not change in the middle of an epoch: it says which samples were used already.
-FIXED = ("batch size", "batches", "samples", "order of the data")
-
 #: One batch on the device: what the model gets, what it should say, and how many samples.
 Batch = tuple[Any, Any, int]
 

@@ -13,7 +13,7 @@ from hookloop import compared, rng
 from hookloop.capabilities import HOSTS
 from hookloop.checks import saves_state
 from hookloop.computing import Compute
-from hookloop.data import FIXED, Source, about
+from hookloop.data import Source, about
 from hookloop.driver import Driver
 from hookloop.errors import DataError, listed
 from hookloop.evaluation import evaluate
@@ -290,10 +290,7 @@ class Fitting:
             return
         then, now = compared.run_of(saved), self.config()
         need(isinstance(then.get("metrics", {}), Mapping), "what it says of metrics is no mapping")
-        changed = compared.differing({key: then[key] for key in FIXED if key in then}, now)
-        if changed:
-            what = f"The state is of the middle of an epoch of other data: {'; '.join(changed)}."
-            yield what, "pass the data and batch size of that run"
+        yield from compared.data(then, now)
         held = {key: then.get("metrics", {}).get(key) for key in saved["metrics"]}
         own = {key: now["metrics"][key] for key, _, _ in self.objective.accumulating}
         if held.keys() != own.keys() or any(held[key] not in (None, own[key]) for key in own):

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hookloop import rng
-from hookloop.compared import differing
-from hookloop.data import FIXED, IterableSource, about
-from hookloop.errors import DataError, StateError
+from hookloop import compared, rng
+from hookloop.data import IterableSource, about
+from hookloop.errors import DataError
 from hookloop.loaders import IF, own_iterator
 from hookloop.logs import Logs
 from hookloop.means import Means
@@ -133,9 +132,10 @@ class Passes:
         resume: Any = self._resume
         kept: bool | None = held.get("kept")
         current = self._inside and self._number == resume["pass"]
-        self._changed = differing(held.get("about", {}), about(source))
+        then, now = held.get("about", {}), about(source)
+        self._changed = compared.differing(then, now)
         if self._inside and self._number <= resume["pass"]:
-            _check_same(source, held)
+            compared.refuse([*compared.data(then, now)])
         if current and not kept:
             source.go_on(held, int(resume["done"]), resume["random"])
             if source.once:
@@ -208,14 +208,6 @@ class Passes:
                 for (_, one), kept in zip(self._sources, self._kept, strict=True)
             ],
         }
-
-
-def _check_same(source: OwnSource, held: Mapping[str, Any]) -> None:
-    then, now = held.get("about", {}), about(source)
-    changed = differing({key: then[key] for key in FIXED if key in then}, now)
-    if changed:
-        message = f"The state is of the middle of an epoch of other data: {'; '.join(changed)}."
-        raise StateError(message, fix="pass the data and batch size of that run")
 
 
 class Epochs:

@@ -201,7 +201,7 @@ def _load_callbacks(loop: Loop, saved: Mapping[str, Any]) -> None:
 
 
 def _load_rows(loop: Loop, saved: Mapping[str, Any]) -> None:
-    changed = compared.came_and_went(loop, saved["callbacks"])
+    changed = compared.came_and_went(loop, _stateful(loop), saved["callbacks"])
     if changed is not None:
         loop.message(changed)
     if loop.history is not None and saved["history"] is not None:
