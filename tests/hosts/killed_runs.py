@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from forks import forked
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -126,24 +127,8 @@ def train(ending: dict[str, Any] | None, data: str, **settings: Any) -> Keeps:
 
 def in_a_process(ending: dict[str, Any] | None, scenario: dict[str, Any]) -> int:
     """Train in a process of its own; gives its exit status, negative for a signal."""
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            train(ending, scenario.get("data", "arrays"), **scenario.get("settings", {}))
-            status = 0
-        except SystemExit as exit_:
-            status = int(exit_.code or 0)
-        except KeyboardInterrupt:
-            status = 130
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    data, settings = scenario.get("data", "arrays"), scenario.get("settings", {})
+    return forked(lambda: train(ending, data, **settings))
 
 
 def differences(one: Any, other: Any, path: str = "") -> list[str]:

@@ -30,6 +30,7 @@ import hookloop_backup_and_restore._states as states
 import killed_runs
 import numpy
 import torch
+from forks import forked
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -291,23 +292,14 @@ class Keeps(Callback):
 
 def in_a_process(plan: Plan, kill: Kill | None, seconds: dict[str, float]) -> int:
     """Train in a process of its own; gives its exit status, negative for a signal."""
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            if kill is not None and kill.kind == "any time":
-                die_after(kill.share * seconds["run"])
-            states.write = Noted(kill, seconds)  # type: ignore[assignment]
-            train(plan, kill, seconds)
-            status = 0
-        except BaseException:
-            import traceback
 
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    def run() -> None:
+        if kill is not None and kill.kind == "any time":
+            die_after(kill.share * seconds["run"])
+        states.write = Noted(kill, seconds)  # type: ignore[assignment]
+        train(plan, kill, seconds)
+
+    return forked(run)
 
 
 # -- one run -----------------------------------------------------------------------------------

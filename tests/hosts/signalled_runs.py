@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from forks import leave_after, status_of
 from killed_runs import differences
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -123,19 +124,7 @@ def in_a_process(host: str, number: int | None = None, batch: int = 0, after: fl
             files.disk = Slow()
         elif number is not None:  # before and after the run, which has to put that back
             signal.signal(number, signal.SIG_IGN)
-        status = 1
-        try:
-            HOSTS[host](speaks)
-            status = 0
-        except SystemExit as left:
-            status = int(left.code or 0)
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
+        leave_after(lambda: HOSTS[host](speaks))
     os.close(speaks)
     with open(listens, "rb", buffering=0) as pipe:
         if number is not None:
@@ -148,7 +137,7 @@ def in_a_process(host: str, number: int | None = None, batch: int = 0, after: fl
             os.kill(child, number)  # it was not waited for yet, so the number is its own
         while pipe.read(1000):  # or it would die of a pipe that nobody reads
             pass
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return status_of(child)
 
 
 def play(root: Path, host: str, *signalled: Any) -> dict[str, Any]:

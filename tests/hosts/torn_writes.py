@@ -15,12 +15,12 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import torch
+from forks import forked
 from system_calls import Calls, die
 from write_paths import BROKEN, PATHS, WritePath, left_over
 
@@ -28,24 +28,6 @@ BEFORE = 2  # saves that have returned before the one that is killed
 KILLS, SEED = 20, 11
 KEPT = 2  # states that a backup keeps
 LOGGERS = ("rows", "events", "spool")
-
-
-def forked(act: Callable[[], Any]) -> int:
-    """Do something in a process of its own; gives its exit status, negative for a signal."""
-    child = os.fork()
-    if not child:
-        status = 1
-        try:
-            act()
-            status = 0
-        except BaseException:
-            import traceback
-
-            traceback.print_exc()
-        finally:
-            sys.stderr.flush()
-            os._exit(status)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def dies_at(path: WritePath, folder: Path, at: int, *, half: bool) -> int:

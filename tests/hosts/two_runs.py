@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from forks import leave_after, status_of
 from hookloop_backup_and_restore import BackupAndRestore
 
 from hookloop import Callback, Trainer
@@ -41,7 +42,7 @@ def train(folder: Path, ready: int, told: int, ending: int) -> None:
     except HookloopError as error:
         line = json.dumps([time.perf_counter() - began, str(error)])
         os.write(told, f"refused {line}\n".encode())
-        os._exit(1)
+        sys.exit(1)
 
 
 def pair(folder: Path) -> dict[str, Any]:
@@ -53,12 +54,7 @@ def pair(folder: Path) -> dict[str, Any]:
     for _ in range(2):
         child = os.fork()
         if not child:
-            status = 70
-            try:
-                train(folder, ready, told, ending)
-                status = 0
-            finally:
-                os._exit(status)
+            leave_after(lambda: train(folder, ready, told, ending))
         children.append(child)
     os.write(go, b"..")
     os.close(told)
@@ -66,7 +62,7 @@ def pair(folder: Path) -> dict[str, Any]:
     while lines.count(b"\n") < 2:  # the one that trains waits until the other has ended
         lines += os.read(heard, 4096)
     os.write(end, b"..")
-    statuses = {child: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children}
+    statuses = {child: status_of(child) for child in children}
     for one in (ready, go, heard, ending, end):
         os.close(one)
     said = dict(line.split(" ", 1) for line in lines.decode().splitlines())

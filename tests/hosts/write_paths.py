@@ -227,7 +227,7 @@ def read_events(folder: Path) -> int | None:
 
 
 def begin_spool(folder: Path, after: int) -> Save:
-    queue = Queue(10, 1 << 20, folder / "spool")
+    queue = Queue(10_000, 1 << 20, folder / "spool")  # more than come before a late kill
 
     def save(number: int) -> None:
         try:
