@@ -10,7 +10,6 @@ import copy
 import hashlib
 import io
 import json
-import math
 import os
 import pickle
 import random
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from comparing import differences
 from torch import nn
 
 from hookloop import Callback, HookloopError, Trainer, hookimpl, load_weights, rng
@@ -135,18 +135,6 @@ class Run:
         )
 
 
-def same(one: Any, two: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return isinstance(two, torch.Tensor) and torch.equal(one, two)
-    if isinstance(one, dict) and isinstance(two, dict):
-        return one.keys() == two.keys() and all(same(one[key], two[key]) for key in one)
-    if isinstance(one, float) and isinstance(two, float) and math.isnan(one):
-        return math.isnan(two)
-    if isinstance(one, list | tuple) and isinstance(two, list | tuple):
-        return len(one) == len(two) and all(map(same, one, two))
-    return bool(one == two)
-
-
 def good_states() -> list[dict[str, Any]]:
     """Train, and give a state of the middle of an epoch, and the last one, of the end of it."""
     saves = Saves()
@@ -178,9 +166,9 @@ def _resumed(path: Path, good: dict[str, Any]) -> str:
     after = resumed(path, good["loop"]["epoch"])
     if after is None:
         return "refused"
-    assert same(after["model"], dict(good["model"])), "loaded other weights"
-    assert same(after["optimizer"], good["optimizers"][0]), "loaded another optimizer"
-    assert same(after["strict"], good["callbacks"]["strict"]["state"])
+    assert not differences(after["model"], dict(good["model"])), "loaded other weights"
+    assert not differences(after["optimizer"], good["optimizers"][0]), "loaded another optimizer"
+    assert not differences(after["strict"], good["callbacks"]["strict"]["state"])
     return "harmless"
 
 
@@ -198,7 +186,7 @@ def resumed(path: Path, epochs: int) -> dict[str, Any] | None:
     now = run.snapshot()
     if looks.seen:  # the run had begun: it was seeded, and a scheduler made
         now, before = looks.seen, begun()
-    parts = [key for key in now if not same(now[key], before[key])]
+    parts = [key for key in now if differences(now[key], before[key])]
     assert not parts, f"refused, but these changed: {parts}"
     return None
 
@@ -236,9 +224,10 @@ def _filled(path: Path, good: dict[str, Any]) -> str:
         load_checkpoint(path)
         load_weights(model, path)
     except HookloopError:
-        assert same(dict(model.state_dict()), before), "refused, but not without a change"
+        now = dict(model.state_dict())
+        assert not differences(now, before), "refused, but not without a change"
         return "refused"
-    assert same(dict(model.state_dict()), dict(good["model"])), "loaded other weights"
+    assert not differences(dict(model.state_dict()), dict(good["model"])), "loaded other weights"
     return "harmless"
 
 

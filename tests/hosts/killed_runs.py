@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from comparing import differences
 from forks import forked
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
@@ -129,21 +130,6 @@ def in_a_process(ending: dict[str, Any] | None, scenario: dict[str, Any]) -> int
     """Train in a process of its own; gives its exit status, negative for a signal."""
     data, settings = scenario.get("data", "arrays"), scenario.get("settings", {})
     return forked(lambda: train(ending, data, **settings))
-
-
-def differences(one: Any, other: Any, path: str = "") -> list[str]:
-    """Name the places where two states differ, in any bit."""
-    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
-        same = one.dtype == other.dtype and torch.equal(one, other)
-        return [] if same else [path]
-    if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
-        return [
-            where for key in one for where in differences(one[key], other[key], f"{path}/{key}")
-        ]
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        pairs = enumerate(zip(one, other, strict=True))
-        return [where for i, (a, b) in pairs for where in differences(a, b, f"{path}/{i}")]
-    return [] if one == other else [f"{path}: {one!r} != {other!r}"]
 
 
 def outcome(folder: Path) -> dict[str, Any]:

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import hookloop_backup_and_restore._states as states
-import killed_runs
 import numpy
 import torch
+from comparing import differences
 from forks import forked
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
@@ -435,7 +435,7 @@ class Campaign:
         folder = self._root / f"run-{number}"
         played = play(plan, folder, self._seconds())
         if not played.statuses[-1]:
-            played.differs = killed_runs.differences(expected, outcome(folder))
+            played.differs = differences(expected, outcome(folder))
         self._measure()
         self.runs.append(played)
         if not (played.differs or played.wrong):

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from comparing import differences
 from forks import leave_after, status_of
-from killed_runs import differences
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 

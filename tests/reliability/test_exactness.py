@@ -15,6 +15,7 @@ from typing import Any
 import numpy
 import pytest
 import torch
+from comparing import differences
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -114,16 +115,6 @@ def end_of(trainer: Trainer) -> list[Any]:
     ]
 
 
-def same(one: Any, other: Any) -> bool:
-    if isinstance(one, torch.Tensor):
-        return one.dtype == other.dtype and torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
 def loader(workers: int, strength: float = 0.1) -> Any:
     return DataLoader(Jittered(strength), 6, shuffle=True, num_workers=workers)
 
@@ -154,7 +145,7 @@ def test_a_run_goes_on_exactly_from_each_of_its_states(case: str, tmp_path: Path
         given = made()
         callbacks = [*given.get("callbacks", ()), Saver(tmp_path / "more")]
         again = end_of(run(**{**given, "callbacks": callbacks, "resume": path}))
-        assert same(again, expected), path
+        assert differences(again, expected) == [], path
 
 
 @pytest.mark.reliability("A6")
@@ -169,7 +160,7 @@ def test_other_workers_are_named_and_change_nothing_of_the_order(
     again = end_of(
         run(loader(2, 0), callbacks=[Saver(tmp_path / "more")], resume=saver.paths[where])
     )
-    assert same(again, expected)
+    assert differences(again, expected) == []
     assert (
         "loader workers 0 then, 2 now (random numbers that the data draw may be others)"
         in capsys.readouterr().out
@@ -193,13 +184,13 @@ def test_saving_and_logging_change_nothing_of_a_run(
 ) -> None:
     """Each alone beside a run with none; and two runs with none are equal."""
     expected = end_of(run())
-    assert same(end_of(run()), expected)
+    assert differences(end_of(run()), expected) == []
     for number, chosen in enumerate(LOGGERS):
         folder = tmp_path / str(number)
         folder.mkdir()
         monkeypatch.chdir(folder)
         found = end_of(run(callbacks=[chosen]))
-        assert same(found[:2] + found[4:], expected[:2] + expected[4:]), chosen
+        assert differences(found[:2] + found[4:], expected[:2] + expected[4:]) == [], chosen
 
 
 class Hooks(Callback):

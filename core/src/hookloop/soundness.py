@@ -54,8 +54,10 @@ def check_own(saved: Mapping[str, Any]) -> None:
         _is_list(bases) and all(_is_list(one) and all(map(_is_number, one)) for one in bases),
         "its base learning rates are no lists of numbers",
     )
-    pairs = _is_list(stops) and all(_is_list(one) and len(one) == 2 for one in stops)
-    need(pairs, "its requests to stop are no pairs")
+    need(
+        _is_list(stops) and all(map(_is_request, stops)),
+        "its requests to stop are no pairs of a reason and a flag",
+    )
     _mapping(at.get("logs"), "logs")
     if saved["history"] is not None:
         _check_rows(_mapping(saved["history"], "history"))
@@ -89,6 +91,11 @@ def check_shape(saved: Mapping[str, Any]) -> None:
         _mapping(one.get("state"), "the state of an optimizer")
     _mapping(saved["metrics"], "metrics")
     _check_random(_mapping(_mapping(saved["rng"], "rng").get("now"), "rng"))
+
+
+def _is_request(one: Any) -> bool:
+    """Tell whether something is a request to stop: why, and whether the run has failed."""
+    return _is_list(one) and len(one) == 2 and isinstance(one[1], int)
 
 
 def _is_group(group: Any) -> bool:
