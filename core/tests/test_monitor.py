@@ -267,6 +267,17 @@ def test_saved_state_goes_on_where_it_was() -> None:
     assert other.best is None
 
 
+@pytest.mark.parametrize("best", ["x", [], {}, torch.zeros(5)], ids=repr)
+def test_a_best_value_that_is_no_number_is_refused(best: Any) -> None:
+    """When it is put back, and not at the end of the next epoch."""
+    monitor = Monitor("val_loss", who="test")
+
+    with pytest.raises((TypeError, ValueError, RuntimeError)):
+        monitor.load_state_dict({"best": best, "seen": True})
+
+    assert monitor.best is None
+
+
 @pytest.mark.reliability("G1")
 def test_a_name_that_nothing_reports_is_said_before_the_first_epoch() -> None:
     """With what is near and what is known; once, and not again at the first epoch."""

@@ -202,5 +202,5 @@ class Monitor:
         return {"best": self.best, "seen": self._seen}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.best = state["best"]
+        self.best = None if state["best"] is None else float(state["best"])
         self._seen = bool(state["seen"])
