@@ -289,6 +289,17 @@ def test_a_file_that_is_not_there_says_so(tmp_path: Path, reader: Any) -> None:
         reader(tmp_path / "absent.pt")
 
 
+def test_a_folder_of_states_names_one_of_them(tmp_path: Path) -> None:
+    """Who passes the folder of backups is told what to pass."""
+    for name in ("state-000001", "state-000002"):
+        save_state(tmp_path / name, state_of(nn.Linear(1, 1)))
+    with pytest.raises(StateError) as caught:
+        load_state(tmp_path)
+    assert caught.value.fix == (
+        f"name the folder of an intact state, such as {tmp_path / 'state-000002'}"
+    )
+
+
 def test_weights_are_no_state_of_a_run(tmp_path: Path) -> None:
     """And a folder of another version is not read half."""
     torch.save(nn.Linear(1, 1).state_dict(), tmp_path / "w.pt")

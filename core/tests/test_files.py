@@ -141,6 +141,11 @@ def test_a_writer_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     ("code", "fix"),
     [
         (errno.ENOSPC, "make room on that disk, or choose another folder"),
+        (errno.EDQUOT, "make room in your quota of that disk, or choose another folder"),
+        (
+            errno.EFBIG,
+            "make room there, or raise the limit of a file's size (ulimit -f)",
+        ),
         (errno.EACCES, "choose a folder that you may write to"),
         (errno.EROFS, "choose a folder that you may write to"),
         (errno.EIO, "choose another path, or mend the disk"),
@@ -158,7 +163,7 @@ def test_what_cannot_be_written_says_why_and_what_to_do(
     first, last = str(caught.value).splitlines()
     assert first.startswith(f"{path} cannot be written: {os.strerror(code)}")
     said = "bytes are free there, and about 1 are needed." in first
-    assert said is (code == errno.ENOSPC)
+    assert said is (code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG))
     assert last == f"fix: {fix}"
 
 
@@ -181,7 +186,7 @@ def test_a_full_disk_keeps_the_old_file(tmp_path: Path) -> None:
     first, fix = ran.stdout.splitlines()
     assert first.startswith(f"{path} cannot be written: File too large; ")
     assert first.endswith(" bytes are free there, and about 100,000 are needed.")
-    assert fix == "fix: make room on that disk, or choose another folder"
+    assert fix == "fix: make room there, or raise the limit of a file's size (ulimit -f)"
     assert (path.read_bytes(), names(tmp_path)) == (b"old", ["a.pt"])
 
 

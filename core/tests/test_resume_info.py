@@ -188,6 +188,37 @@ def test_where_nothing_was_saved_it_says_so(
     )
 
 
+def test_a_folder_that_waits_for_its_first_save_is_said_to_be_in_use(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that has just begun is not mistaken for a wrong path."""
+    lock = files.Lock(tmp_path)
+    lock.acquire()
+    try:
+        assert main(["resume-info", str(tmp_path)]) == 2
+    finally:
+        lock.release(delete=True)
+    said = capsys.readouterr().err
+    assert f"holds no saved state, and is in use by process {os.getpid()} on " in said
+    assert said.endswith("\nfix: wait for a save\n")
+
+
+def test_one_state_is_in_use_with_its_folder_and_a_file_never(
+    backup: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lock lies beside the states; of a file nobody asks."""
+    lock = files.Lock(backup)
+    lock.acquire()
+    try:
+        assert main(["resume-info", str(backup / "state-000003")]) == 0
+    finally:
+        lock.release(delete=True)
+    assert f"in use by process {os.getpid()} on " in capsys.readouterr().out
+    torch.save({"weight": torch.zeros(2)}, "weights.pt")
+    assert main(["resume-info", "weights.pt"]) == 0
+    assert "in use" not in capsys.readouterr().out
+
+
 def test_what_a_state_says_cannot_move_the_cursor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

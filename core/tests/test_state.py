@@ -163,6 +163,13 @@ def test_added_and_removed_callbacks_are_reported_not_refused(
     )
 
 
+def test_of_callbacks_only_what_happened_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where none was added, nothing is said of those."""
+    trained(Restorer(state_after(Counts())))
+    said = "Since the state was saved, callbacks were removed: counts.\n"
+    assert capsys.readouterr().out == said
+
+
 def changed(state: dict[str, Any], *path: Any, to: Any) -> dict[str, Any]:
     state = copy.deepcopy(state)
     inner: Any = state

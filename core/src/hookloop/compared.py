@@ -276,7 +276,7 @@ def came_and_went(loop: Loop, stateful: Iterable[str], saved: Mapping[str, Any])
     removed = [name for name in known if name not in loop.callbacks]
     if not (added or removed):
         return None
-    return (
-        f"Since the state was saved, callbacks were added: {listed(added)}; removed: "
-        f"{listed(removed)}. Those added begin afresh."
-    )
+    parts = [f"added: {listed(added)}"] if added else []
+    parts += [f"removed: {listed(removed)}"] if removed else []
+    afresh = " Those added begin afresh." if added else ""
+    return f"Since the state was saved, callbacks were {'; '.join(parts)}.{afresh}"

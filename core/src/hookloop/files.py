@@ -258,7 +258,9 @@ def file_error(
     room = f"; {free(path):,} bytes are free there" if error.errno in NO_ROOM else ""
     room += f", and about {needed:,} are needed" if room and needed else ""
     fixes = {
-        **dict.fromkeys(NO_ROOM, "make room on that disk, or choose another folder"),
+        errno.ENOSPC: "make room on that disk, or choose another folder",
+        errno.EDQUOT: "make room in your quota of that disk, or choose another folder",
+        errno.EFBIG: "make room there, or raise the limit of a file's size (ulimit -f)",
         errno.EACCES: "choose a folder that you may write to",
         errno.EROFS: "choose a folder that you may write to",
         errno.ENOTDIR: "choose a folder: a part of the path is a file",

@@ -86,7 +86,9 @@ def sum_of(data: Any) -> str:
 
 def _no_state(folder: Path, why: str) -> StateError:
     message = f"{folder} is no saved state: {MANIFEST}: {why.removesuffix('.')}."
-    return StateError(message, fix="name the folder of an intact state")
+    inside = sorted(one.parent for one in folder.glob(f"*/{MANIFEST}")) if folder.name else []
+    such = f", such as {inside[-1]}" if inside else ""
+    return StateError(message, fix=f"name the folder of an intact state{such}")
 
 
 def open_plain(path: str | os.PathLike[str], *, follow: bool = True) -> IO[bytes]:

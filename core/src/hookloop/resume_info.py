@@ -54,14 +54,21 @@ def examine(path: Path) -> dict[str, Any]:
     inside = _saved_in(source) if source.is_dir() else [source] if source.exists() else []
     if not inside:
         what = "holds no saved state" if source.exists() else "does not exist"
-        raise StateError(f"{path} {what}.", fix="name a folder of states, or a file that was saved")
+        user = _lock(source) if source.is_dir() else None
+        using = f", and is in use by {user.removesuffix('.')}" if user else ""
+        fix = "name a folder of states, or a file that was saved"
+        raise StateError(f"{path} {what}{using}.", fix="wait for a save" if user else fix)
     saved = [_look(one) for one in inside]
     numbered = [one for one in saved if one["kind"] == "state" and one["intact"]]
-    alone = len(inside) == 1
+    alone, alone_state = len(inside) == 1, inside == [source]
     next_one = [one for one in numbered if alone or _NUMBERED.fullmatch(Path(one["path"]).name)]
     for one in next_one[:1]:
         one["goes_on"] = True
-    return {"path": str(path), "lock": _lock(source), "saved": saved}
+    return {
+        "path": str(path),
+        "lock": _lock(source.parent if alone_state else source),
+        "saved": saved,
+    }
 
 
 def _saved_in(folder: Path) -> list[Path]:
@@ -234,7 +241,9 @@ def _as_text(found: Mapping[str, Any]) -> str:
     saved = found["saved"]
     intact = sum(one["intact"] for one in saved)
     head = f"{found['path']}: {intact} of {len(saved)} intact"
-    lines = [head, f"in use by {found['lock']}" if found["lock"] else "in use by nobody"]
+    lines = [head]
+    if found["lock"] or Path(found["path"]).is_dir():  # a file is never in use
+        lines.append(f"in use by {found['lock'] or 'nobody'}")
     for one in saved:
         lines += ["", *_lines(one, whole=one["goes_on"] or len(saved) == 1)]
     return "\n".join(lines)

@@ -197,9 +197,10 @@ def test_a_state_of_another_model_is_refused(run) -> None:
         "The state is of another model: 0.weight has shape (3, 3), this model (5, 3)"
     )
     assert fix == (
-        "build the model as it was when the state was saved; to begin afresh, move backup away, "
-        "or pass another backup_dir="
+        "build the model as it was when the state was saved; to begin the run afresh, move backup "
+        "away, or pass another backup_dir="
     )
+    assert caught.value.__suppress_context__  # or a traceback tells the same twice
     assert list(run.places().values()) == [(1, 0), (2, 0)]
 
 

@@ -161,7 +161,9 @@ class BackupAndRestore(Callback):
         try:
             self.loop.load_state_dict(newest.state)
         except StateError as error:
-            raise _checks.of_another_run(who, newest.path, self.backup_dir, error) from error
+            raise _checks.of_another_run(
+                who, newest.path, self.backup_dir, error
+            ) from error.__cause__
         self.loop.message(f"{who}: going on {where}.")
 
     # -- saving ------------------------------------------------------------------------------------

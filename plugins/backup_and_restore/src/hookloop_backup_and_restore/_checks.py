@@ -72,5 +72,5 @@ def nothing_intact(who: str, where: Path, damaged: Mapping[Path, str]) -> StateE
 
 def of_another_run(who: str, path: Path | None, where: Path, error: StateError) -> StateError:
     """Make the error for a state that does not fit the run."""
-    fix = f"{error.fix}; to begin afresh, move {where} away, or pass another backup_dir="
+    fix = f"{error.fix}; to begin the run afresh, move {where} away, or pass another backup_dir="
     return StateError(f"{who}: this run cannot go on from {path}. {without_fix(error)}", fix=fix)

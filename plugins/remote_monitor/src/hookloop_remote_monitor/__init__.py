@@ -156,9 +156,8 @@ class RemoteMonitor(Callback):
     def _warn(self, messages: list[str]) -> None:
         for message in messages:
             if "\nfix: " not in message:
-                message += (
-                    "\nfix: look at the server behind root= and path=, and at the folder spool="
-                )
+                folder = "" if self.spool is None else ", and at the folder spool="
+                message += f"\nfix: look at the server behind root= and path={folder}"
             warnings.warn(f"{self.loop.name_of(self)}: {message}", RuntimeWarning, stacklevel=2)
 
     def state_dict(self) -> dict[str, Any]:
