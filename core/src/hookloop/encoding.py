@@ -33,6 +33,9 @@ def encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if hasattr(value, "numpy"):
         while path in tensors:  # keys with slashes, or 1 beside "1"
             path += "'"
+        if str(value.dtype) == "torch.complex128":  # safetensors has none
+            tensors[path] = _pairs(value)
+            return {"$complex": path}
         tensors[path] = value
         return {"$tensor": path}
     raise unsavable(value, path)
@@ -49,7 +52,22 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return float(inner)
         if key == "$tensor":
             return tensors[inner]
+        if key == "$complex":
+            return _complex(tensors[inner])
         if key == "$tuple":
             return tuple(decode(item, tensors) for item in inner)
         return {one: decode(item, tensors) for one, item in inner}
     return {key: decode(item, tensors) for key, item in value.items()}
+
+
+def _pairs(value: Tensor) -> Tensor:
+    """Give the real and imaginary parts of complex numbers, in a last dimension of 2."""
+    import torch
+
+    return torch.view_as_real(value.detach().resolve_conj())
+
+
+def _complex(pairs: Tensor) -> Tensor:
+    import torch
+
+    return torch.view_as_complex(pairs)

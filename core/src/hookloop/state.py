@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hookloop import compared, generators, soundness
+from hookloop import compared, generators, soundness, switches
 from hookloop.callback import settings_of
 from hookloop.errors import StateError, listed
 
@@ -33,7 +33,12 @@ def capture(loop: Loop) -> dict[str, Any]:
         "model": loop.model.state_dict() if loop.model is not None else {},
         "optimizers": [optimizer.state_dict() for optimizer in loop.optimizers],
         "scaler": extra.get("scaler"),
-        "loop": {**own["loop"], **extra.get("loop", {}), "config": compared.made_of(loop)},
+        "loop": {
+            **own["loop"],
+            **extra.get("loop", {}),
+            "switched": switches.changed(loop.switches, loop.model),
+            "config": compared.made_of(loop),
+        },
         "rng": {"now": generators.capture(), **extra.get("rng", {})},
         "history": own["history"],
         "callbacks": own["callbacks"],
@@ -97,6 +102,7 @@ def check(loop: Loop, saved: Mapping[str, Any]) -> None:
     check_format(saved)
     soundness.check_own(saved)
     soundness.check_shape(saved)
+    switches.check(saved["loop"].get("switched", {}))
     wrong = differences(loop.model, saved["model"])
     model = f"The state is of another model: {'; '.join(wrong[:4])}."
     found = [(model, "build the model as it was when the state was saved")] if wrong else []
@@ -168,6 +174,7 @@ def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
         loop.load_extra_state(saved)
         if loop.model is not None:
             loop.model.load_state_dict(saved["model"])
+    switches.put_back(loop.model, saved["loop"].get("switched", {}))
     for optimizer, state in zip(loop.optimizers, saved["optimizers"], strict=True):
         optimizer.load_state_dict(state)
     loop.rate_set = None  # the rate is that of the earlier run now, and nobody overwrote it
@@ -282,7 +289,11 @@ def differences(model: Any, saved: Mapping[str, Any]) -> list[str]:
     own = model.state_dict() if model is not None else {}
     wrong = [f"{key} is missing" for key in own if key not in saved]
     wrong += [f"{key} is not in this model" for key in saved if key not in own]
-    shared = {key: (_shape(value), _shape(own[key])) for key, value in saved.items() if key in own}
+    shared = {
+        key: (_shape(value), _shape(own[key]))
+        for key, value in saved.items()
+        if key in own and not (soundness.is_lazy(own[key]) and hasattr(value, "layout"))
+    }
     wrong += [
         f"{key} has shape {then}, this model {now}"
         for key, (then, now) in shared.items()
