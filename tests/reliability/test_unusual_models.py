@@ -130,7 +130,6 @@ def test_layers_that_are_frozen_from_the_beginning_stay_what_the_new_run_makes_t
         (("rng", "now", "cuda"), torch.zeros(0)),
         (("loop", "switched"), [1]),
         (("loop", "switched"), {"training": {"0": "no"}}),
-        (("loop", "switched"), {"device": {}}),
     ],
 )
 def test_a_state_with_a_value_of_another_kind_is_refused(

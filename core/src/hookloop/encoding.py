@@ -34,7 +34,8 @@ def encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
         while path in tensors:  # keys with slashes, or 1 beside "1"
             path += "'"
         if str(value.dtype) == "torch.complex128":  # safetensors has none
-            tensors[path] = _pairs(value)
+            pairs = value.detach().resolve_conj().unsqueeze(-1).contiguous()
+            tensors[path] = pairs.view(value.real.dtype)
             return {"$complex": path}
         tensors[path] = value
         return {"$tensor": path}
@@ -53,21 +54,10 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
         if key == "$tensor":
             return tensors[inner]
         if key == "$complex":
-            return _complex(tensors[inner])
+            import torch
+
+            return torch.view_as_complex(tensors[inner])
         if key == "$tuple":
             return tuple(decode(item, tensors) for item in inner)
         return {one: decode(item, tensors) for one, item in inner}
     return {key: decode(item, tensors) for key, item in value.items()}
-
-
-def _pairs(value: Tensor) -> Tensor:
-    """Give the real and imaginary parts of complex numbers, in a last dimension of 2."""
-    import torch
-
-    return torch.view_as_real(value.detach().resolve_conj())
-
-
-def _complex(pairs: Tensor) -> Tensor:
-    import torch
-
-    return torch.view_as_complex(pairs)

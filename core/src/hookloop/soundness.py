@@ -263,9 +263,8 @@ def _is_number(value: Any) -> bool:
     """Tell a number, or a tensor that is one."""
     if isinstance(value, int):
         return not isinstance(value, bool) and abs(value) < 2**63
-    if isinstance(value, float) or not hasattr(value, "detach"):
-        return isinstance(value, float)
-    return bool(value.numel() == 1 and not value.is_complex())
+    one = hasattr(value, "detach") and value.numel() == 1 and not value.is_complex()
+    return isinstance(value, float) or bool(one)
 
 
 def _is_scalar(value: Any) -> bool:

@@ -27,18 +27,14 @@ def capture(loop: Loop) -> dict[str, Any]:
     """
     extra = loop.extra_state()
     own = capture_callbacks(loop, loop.position or (0, 0))
+    own["loop"]["switched"] = switches.changed(loop.switches, loop.model)
     return {
         "format": FORMAT,
         "version": VERSION,
         "model": loop.model.state_dict() if loop.model is not None else {},
         "optimizers": [optimizer.state_dict() for optimizer in loop.optimizers],
         "scaler": extra.get("scaler"),
-        "loop": {
-            **own["loop"],
-            **extra.get("loop", {}),
-            "switched": switches.changed(loop.switches, loop.model),
-            "config": compared.made_of(loop),
-        },
+        "loop": {**own["loop"], **extra.get("loop", {}), "config": compared.made_of(loop)},
         "rng": {"now": generators.capture(), **extra.get("rng", {})},
         "history": own["history"],
         "callbacks": own["callbacks"],
@@ -289,15 +285,11 @@ def differences(model: Any, saved: Mapping[str, Any]) -> list[str]:
     own = model.state_dict() if model is not None else {}
     wrong = [f"{key} is missing" for key in own if key not in saved]
     wrong += [f"{key} is not in this model" for key in saved if key not in own]
-    shared = {
-        key: (_shape(value), _shape(own[key]))
-        for key, value in saved.items()
-        if key in own and not (soundness.is_lazy(own[key]) and hasattr(value, "layout"))
-    }
+    shared = {key: (_shape(value), _shape(own[key])) for key, value in saved.items() if key in own}
     wrong += [
         f"{key} has shape {then}, this model {now}"
         for key, (then, now) in shared.items()
-        if then != now
+        if then != now and (now != "not known yet" or type(then) is not tuple)
     ]
     return wrong
 
@@ -306,5 +298,7 @@ def _shape(value: Any) -> tuple[int, ...] | str:
     """Give the shape of a tensor; of what a module keeps beside its tensors, that it is none."""
     if not hasattr(value, "layout"):
         return "of no tensor"
+    if soundness.is_lazy(value):
+        return "not known yet"  # a state gives it its shape, or the first batch
     shape = tuple(value.shape)
     return shape if soundness.is_dense(value) else f"{shape} of another layout"

@@ -13,12 +13,17 @@ Switches = dict[str, dict[str, bool]]
 
 def of(model: Any) -> Switches:
     """Read ``requires_grad`` of every parameter and ``training`` of every module."""
+    return {
+        kind: {name: getattr(one, kind) for name, one in named.items()}
+        for kind, named in _parts(model).items()
+    }
+
+
+def _parts(model: Any) -> dict[str, dict[str, Any]]:
     if not hasattr(model, "named_parameters"):
         return {}
-    return {
-        "requires_grad": {name: one.requires_grad for name, one in model.named_parameters()},
-        "training": {name: one.training for name, one in model.named_modules()},
-    }
+    parameters, modules = dict(model.named_parameters()), dict(model.named_modules())
+    return {"requires_grad": parameters, "training": modules}
 
 
 def changed(before: Switches, model: Any) -> Switches:
@@ -34,21 +39,13 @@ def changed(before: Switches, model: Any) -> Switches:
 
 def check(saved: Any) -> None:
     """Refuse what `changed` cannot have given; a state of an earlier hookloop has none."""
-    kinds = saved.items() if isinstance(saved, Mapping) else [("", None)]
-    sound = all(
-        kind in ("requires_grad", "training")
-        and isinstance(named, Mapping)
-        and all(type(value) is bool for value in named.values())
-        for kind, named in kinds
-    )
+    found = [*saved.values()] if isinstance(saved, Mapping) else [None]
+    sound = all(isinstance(one, Mapping) and {*map(type, one.values())} <= {bool} for one in found)
     need(sound, "what was switched in its model is no table of flags")
 
 
 def put_back(model: Any, saved: Switches) -> None:
     """Switch a model as it was when a state was taken."""
-    if hasattr(model, "named_parameters"):
-        parameters, modules = dict(model.named_parameters()), dict(model.named_modules())
-        for name in saved.get("requires_grad", {}).keys() & parameters.keys():
-            parameters[name].requires_grad = saved["requires_grad"][name]
-        for name in saved.get("training", {}).keys() & modules.keys():
-            modules[name].training = saved["training"][name]
+    for kind, named in _parts(model).items():
+        for name in saved.get(kind, {}).keys() & named.keys():
+            setattr(named[name], kind, saved[kind][name])
