@@ -33,6 +33,10 @@ def encode(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if hasattr(value, "numpy"):
         while path in tensors:  # keys with slashes, or 1 beside "1"
             path += "'"
+        if str(value.dtype) == "torch.complex128":  # safetensors has none
+            pairs = value.detach().resolve_conj().unsqueeze(-1).contiguous()
+            tensors[path] = pairs.view(value.real.dtype)
+            return {"$complex": path}
         tensors[path] = value
         return {"$tensor": path}
     raise unsavable(value, path)
@@ -49,6 +53,10 @@ def decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
             return float(inner)
         if key == "$tensor":
             return tensors[inner]
+        if key == "$complex":
+            import torch
+
+            return torch.view_as_complex(tensors[inner])
         if key == "$tuple":
             return tuple(decode(item, tensors) for item in inner)
         return {one: decode(item, tensors) for one, item in inner}

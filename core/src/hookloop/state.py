@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hookloop import compared, generators, soundness
+from hookloop import compared, generators, soundness, switches
 from hookloop.callback import settings_of
 from hookloop.errors import StateError, listed
 from hookloop.plain import find_unsavable, unsavable
@@ -27,6 +27,7 @@ def capture(loop: Loop) -> dict[str, Any]:
     """
     extra = loop.extra_state()
     own = capture_callbacks(loop, loop.position or (0, 0))
+    own["loop"]["switched"] = switches.changed(loop.switches, loop.model)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -97,6 +98,7 @@ def check(loop: Loop, saved: Mapping[str, Any]) -> None:
     check_format(saved)
     soundness.check_own(saved)
     soundness.check_shape(saved)
+    switches.check(saved["loop"].get("switched", {}))
     wrong = differences(loop.model, saved["model"])
     model = f"The state is of another model: {'; '.join(wrong[:4])}."
     found = [(model, "build the model as it was when the state was saved")] if wrong else []
@@ -176,6 +178,7 @@ def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
         loop.load_extra_state(saved)
         if loop.model is not None:
             loop.model.load_state_dict(saved["model"])
+    switches.put_back(loop.model, saved["loop"].get("switched", {}))
     for optimizer, state in zip(loop.optimizers, saved["optimizers"], strict=True):
         optimizer.load_state_dict(state)
     loop.rate_set = None  # the rate is that of the earlier run now, and nobody overwrote it
@@ -233,7 +236,7 @@ def differences(model: Any, saved: Mapping[str, Any]) -> list[str]:
     wrong += [
         f"{key} has shape {then}, this model {now}"
         for key, (then, now) in shared.items()
-        if then != now
+        if then != now and (now != "not known yet" or type(then) is not tuple)
     ]
     return wrong
 
@@ -242,5 +245,7 @@ def _shape(value: Any) -> tuple[int, ...] | str:
     """Give the shape of a tensor; of what a module keeps beside its tensors, that it is none."""
     if not hasattr(value, "layout"):
         return "of no tensor"
+    if soundness.is_lazy(value):
+        return "not known yet"  # a state gives it its shape, or the first batch
     shape = tuple(value.shape)
     return shape if soundness.is_dense(value) else f"{shape} of another layout"

@@ -12,7 +12,7 @@ from typing import Any
 from hookloop.checkpoints import STATE_FILES, delete_state, load_state, save_state
 from hookloop.errors import StateError, without_fix
 
-_NAME = re.compile(r"state-(\d{6,})")
+_NAME = re.compile(r"state-([0-9]{6,})")
 
 
 @dataclass
