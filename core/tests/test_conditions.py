@@ -120,3 +120,49 @@ def test_a_loop_by_hand_says_it_when_it_first_reads_the_data(
                 model(x).sum().backward()
                 optimizer.step()
     assert capsys.readouterr().out == f"{START}{AGAIN}\n" * lines
+
+
+def _attached(*callbacks: Any, scheduler: bool = False, second: bool = False, **given: Any) -> None:
+    """Begin and end a run of a loop written by hand, with what is left out of its state."""
+    models = [nn.Linear(2, 1), nn.Linear(2, 1)]
+    optimizers = [torch.optim.SGD(one.parameters(), lr=0.1) for one in models[: 1 + second]]
+    if scheduler:
+        torch.optim.lr_scheduler.StepLR(optimizers[0], 1)
+    stateful = [models[1]] if given.pop("held", False) else []
+    with hookloop.attach(models[0], optimizers, callbacks=callbacks, epochs=1, stateful=stateful):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, ""),
+        ({"second": True}, "2 of the 4 parameters that are trained are not saved: they are in no"),
+        ({"second": True, "held": True}, ""),
+        ({"scheduler": True}, "A scheduler of the learning rate is not saved, and begins anew"),
+    ],
+    ids=["all is there", "another model", "another model, given", "a scheduler"],
+)
+def test_what_a_loop_by_hand_leaves_out_of_its_state_is_said_when_it_starts(
+    capsys: pytest.CaptureFixture[str], given: dict[str, Any], said: str
+) -> None:
+    """With the fix, and only if somebody saves the state."""
+    _attached(**given)
+    assert capsys.readouterr().out == ""
+    _attached(Saves(), **given)
+    out = capsys.readouterr().out
+    assert out.startswith(said)
+    assert ("\nfix: stateful=" in out) is bool(said)
+
+
+def test_a_scheduler_that_a_callback_holds_is_not_left_out(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is saved with the callback."""
+    model = nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    holder = Saves()
+    holder.scheduler = torch.optim.lr_scheduler.StepLR(optimizer, 1)  # type: ignore[attr-defined]
+    with hookloop.attach(model, optimizer, callbacks=[holder], epochs=1):
+        pass
+    assert capsys.readouterr().out == ""

@@ -170,7 +170,10 @@ class AttachedLoop(Loop):
             self._open.enter_context(signals.handled(self))
             if self._resume is not None:
                 self._run.act(self.load_state_dict, load_state(self._resume))
+            lines = self._stateful.left_out(self) if saves_state(self) else []
             self._run.act(self._driver.train_begin)
+            for line in () if self.resumed else lines:
+                self.message(line)
         except BaseException:
             self._close()
             raise

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hookloop.errors import ArgumentError, listed
 from hookloop.plain import made_plain, restored
+
+if TYPE_CHECKING:
+    from hookloop.loop import Loop
 
 
 class Stateful:
@@ -30,6 +33,33 @@ class Stateful:
     def schedulers(self) -> list[Any]:
         """Give the schedulers of torch among them."""
         return [one for one in self._objects if hasattr(one, "get_last_lr")]
+
+    def left_out(self, loop: Loop) -> list[str]:
+        """Say what a saved state will lack without which the run cannot go on exactly."""
+        return [*self._left_weights(loop), *self._left_schedulers(loop)]
+
+    def _left_weights(self, loop: Loop) -> Iterator[str]:
+        modules = [one for one in (loop.model, *self._objects) if hasattr(one, "parameters")]
+        saved = {id(parameter) for one in modules for parameter in one.parameters()}
+        groups = [group for one in loop.optimizers for group in one.param_groups]
+        trained = [parameter for group in groups for parameter in group["params"]]
+        left = sum(id(parameter) not in saved for parameter in trained)
+        if left:
+            yield (
+                f"{left} of the {len(trained)} parameters that are trained are not saved: they are "
+                "in no module that attach knows.\nfix: stateful=[the other model]"
+            )
+
+    def _left_schedulers(self, loop: Loop) -> Iterator[str]:
+        """Find a scheduler by what it leaves in an optimizer; a callback may have it."""
+        held = [value for one in loop.callbacks.values() for value in vars(one).values()]
+        known = any(hasattr(one, "get_last_lr") for one in (*self._objects, *held))
+        groups = [group for one in loop.optimizers for group in one.param_groups]
+        if not known and any("initial_lr" in group for group in groups):
+            yield (
+                "A scheduler of the learning rate is not saved, and begins anew if the run goes on "
+                "from a saved state.\nfix: stateful=scheduler"
+            )
 
     def config(self) -> dict[str, Any]:
         """Say in words which they are, and how the schedulers were set when the run began."""

@@ -40,6 +40,8 @@ class PathTemplate:
     def _check(self, name: str, spec: str, conversion: str | None) -> None:
         if not re.fullmatch(r"[^\W\d][\w-]*", name) or conversion or "{" in spec:
             raise self._error(f"{{{name}}} is no plain name", "write {name} or {name:.2f}")
+        if re.search(r"\d{4}", spec):  # a width of 10**9 takes that much memory
+            raise self._error(f"{{{name}:{spec}}} is longer than any name", "write {name:.2f}")
         try:
             format(1 if name in COUNTERS else 1.0, spec)
         except ValueError as error:
