@@ -122,7 +122,7 @@ def test_layers_that_are_frozen_from_the_beginning_stay_what_the_new_run_makes_t
     assert [one.requires_grad for one in again.model.parameters()] == [False] * 4 + [True] * 2
 
 
-@pytest.mark.reliability("H1")
+@pytest.mark.reliability("H4")
 @pytest.mark.parametrize(
     ("place", "value"),
     [
