@@ -152,41 +152,52 @@ def test_any_file_of_toml_is_a_choice_or_an_error(
     result_or_error(lambda: hookloop.load_callbacks(hookloop.from_arguments(asked)))
 
 
-FIELDS = st.lists(
-    st.sampled_from(
-        [
-            "{",
-            "}",
-            "{{",
-            "}}",
-            "{epoch}",
-            "{loss}",
-            "{val/loss}",
-            "{loss:.2f}",
-            "{loss!r}",
-            "{0}",
-            "{loss.real}",
-            "{loss[0]}",
-            "{epoch:{loss}}",
-            "{epoch:>9999999999}",
-            "{epoch:zz}",
-            "..",
-            "/",
-            "~",
-            "a",
-            ".pt",
-            "\0",
-            "\n",
-            "{}",
-            "{ loss }",
-            "{__class__}",
-            "x" * 300,
-            "{epoch:c}",
-        ]
-    ),
-    max_size=6,
-).map("".join) | st.text(max_size=20)
-VALUES = st.floats() | st.integers() | st.text(max_size=20) | st.none() | st.just("../../etc/x")
+LEADING_OUT = st.sampled_from(["{loss}", "a/{loss}/m.pt", "x{loss}{epoch}.pt"])
+FIELDS = (
+    LEADING_OUT
+    | st.lists(
+        st.sampled_from(
+            [
+                "{",
+                "}",
+                "{{",
+                "}}",
+                "{epoch}",
+                "{loss}",
+                "{val/loss}",
+                "{loss:.2f}",
+                "{loss!r}",
+                "{0}",
+                "{loss.real}",
+                "{loss[0]}",
+                "{epoch:{loss}}",
+                "{epoch:>9999999999}",
+                "{epoch:zz}",
+                "..",
+                "/",
+                "~",
+                "a",
+                ".pt",
+                "\0",
+                "\n",
+                "{}",
+                "{ loss }",
+                "{__class__}",
+                "x" * 300,
+                "{epoch:c}",
+            ]
+        ),
+        max_size=6,
+    ).map("".join)
+    | st.text(max_size=20)
+)
+VALUES = (
+    st.floats()
+    | st.integers()
+    | st.text(max_size=20)
+    | st.none()
+    | st.sampled_from(["../../etc/x", "/etc/x", ".."])
+)
 
 
 @pytest.mark.reliability("G2", "G3")
