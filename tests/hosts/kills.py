@@ -145,9 +145,13 @@ def mark(*words: Any) -> None:
         file.write(" ".join(map(str, words)) + "\n")
 
 
+def lines() -> list[str]:
+    """Give all notes; none if every process so far was killed before its first."""
+    return Path(MARKS).read_text().splitlines() if Path(MARKS).exists() else []
+
+
 def marks(word: str, since: int = 0) -> list[list[str]]:
-    lines = Path(MARKS).read_text().splitlines()[since:] if Path(MARKS).exists() else []
-    return [line.split() for line in lines if line.split()[0] == word]
+    return [line.split() for line in lines()[since:] if line.split()[0] == word]
 
 
 class Watches(Callback):
@@ -334,7 +338,7 @@ def play(plan: Plan, folder: Path, seconds: dict[str, float]) -> Played:
             # Killed before anything was saved, so it begins afresh: the event files that are there
             # are those of another run, as far as anybody can know, and TensorBoard shows both.
             shutil.rmtree("logs", ignore_errors=True)
-        before, since = sums(), len(Path(MARKS).read_text().splitlines()) if played.statuses else 0
+        before, since = sums(), len(lines())
         status = in_a_process(plan, kill, seconds)
         played.statuses.append(status)
         if played.died and marks("restored", since):
@@ -368,7 +372,7 @@ def check_restart(played: Played, since: int) -> None:
 
     One that had ended may begin anew: it was killed after its states were deleted.
     """
-    everything = Path(MARKS).read_text().splitlines()[:since]
+    everything = lines()[:since]
     saved = [int(line.split()[1]) for line in everything if line.startswith("saved")]
     tried = [int(line.split()[1]) for line in everything if line.startswith("saving")]
     step = int(marks("restored", since)[0][1])
