@@ -365,10 +365,12 @@ def test_it_only_observes(server: Any) -> None:
     [
         ("timeout", 0),
         ("timeout", float("nan")),
+        ("timeout", float("inf")),
         ("flush_timeout", -1.0),
         ("flush_timeout", float("nan")),
         ("backoff", (2, 1)),
         ("backoff", (0, 1)),
+        ("backoff", (1, 2**70)),
         ("queue_size", 0),
         ("queue_bytes", 0),
     ],

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["RemoteMonitor"]
 __version__ = "0.1.0"
 
+#: Seconds: some three weeks, as long as a socket can wait.
+LONGEST = 2_000_000
 #: Batches that are read together where reading one would wait for the device.
 TOGETHER = 100
 
@@ -71,9 +73,13 @@ class RemoteMonitor(Callback):
         batches: bool = False,
     ) -> None:
         room = queue_size > 0 and queue_bytes > 0
-        if not (timeout > 0 <= flush_timeout and 0 < backoff[0] <= backoff[1] and room):
+        waits = 0 < timeout <= LONGEST and 0 <= flush_timeout <= LONGEST
+        if not (waits and 0 < backoff[0] <= backoff[1] <= LONGEST and room):
             asked = f"{timeout=}, {flush_timeout=}, {backoff=}, {queue_size=}, {queue_bytes=}"
-            fix = "flush_timeout=0 or more, the others more than 0, of backoff the shorter first"
+            fix = (
+                "flush_timeout=0 or more, the others more than 0, of backoff the shorter first, "
+                f"and none of more than {LONGEST:,} seconds"
+            )
             raise SettingError(f"remote_monitor: these make no sense: {asked}.", fix=fix)
         self.root, self.path, self.field = root, path, field
         self.headers = dict(headers or {})
