@@ -9,6 +9,7 @@ from skorch import NeuralNet
 from skorch.callbacks import BatchScoring, LRScheduler
 from skorch.callbacks.lr_scheduler import WarmRestartLR
 from skorch.dataset import unpack_data
+from torch import Tensor
 
 from hookloop.capabilities import HOSTS
 from hookloop.hosting import Bridge, BridgeLoop
@@ -83,6 +84,8 @@ class Session:
 
     def _prepare(self, loop: SkorchLoop) -> None:
         self.loop = loop
+        # Reading is cheaper than anything else where the device is the CPU, and only there.
+        self._read = Tensor.item if loop.device.type == "cpu" else Tensor.detach
         running = [one.lr_scheduler_ for _, one in self.net.callbacks_ if _schedules(one)]
         # Computes its rates from two of its own, so that nothing can be made to agree with it.
         loop.schedulers = [one for one in running if not isinstance(one, WarmRestartLR)]
@@ -179,7 +182,8 @@ class Session:
         """Fire the hook before the step, with the loss of the batch if it is known by now."""
         self._fired = True
         if self._loss is not None:
-            self.loop.loss = self._logs["loss"] = self._loss
+            self.loop.loss = self._loss
+            dict.__setitem__(self._logs, "loss", self._read(self._loss))  # sooner than by [...] =
             self._loss = None
         self.run.fire_before_step(self._stepping, self._logs)
 
