@@ -7,14 +7,12 @@ the whole state of the run, the CSV and the checkpoints are compared with the un
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import playing
 import pytest
-from filelock import FileLock
 
 # An epoch has 11 batches in 6 windows, and 3 batches of validation; the run stops after 6 of 8.
 BATCH, STEP, TEST, EPOCH = (
@@ -65,27 +63,8 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         for group, named in groups.items()
         for name, scenario in named.items()
     }
-    script, root = (
-        Path(__file__).parent / "hosts" / "killed_runs.py",
-        tmp_path_factory.getbasetemp(),
-    )
-    if "PYTEST_XDIST_WORKER" in os.environ:  # one of the workers plays for all
-        root = root.parent
-    results = root / "backup_runs.json"
-    with FileLock(root / "backup_runs.lock"):
-        if not results.exists():
-            folder = root / "backup_runs"
-            folder.mkdir()
-            done = subprocess.run(
-                [sys.executable, script, folder, json.dumps(scenarios)],
-                capture_output=True,
-                text=True,
-                timeout=300,
-                check=False,
-            )
-            assert done.returncode == 0, done.stderr
-            results.write_text(done.stdout.splitlines()[-1])
-        return dict(json.loads(results.read_text()))
+    folder = nullcontext(tmp_path_factory.mktemp("backup_runs"))
+    return playing.once("killed_runs.py", tmp_path_factory, folder, json.dumps(scenarios))
 
 
 @pytest.mark.reliability("A1", "A2", "A3", "A5", "A6", "A7")

@@ -6,21 +6,16 @@ everything in core and in our plugins that writes.
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import playing
 import pytest
-from filelock import FileLock
 from system_calls import Call, Calls
 from write_paths import BROKEN, PATHS, in_memory
 
-HOST = Path(__file__).parents[1] / "hosts" / "torn_writes.py"
 #: Calls of the third save, and those of them that write: at least so many.
 CALLS = {
     "file": (6, 1),
@@ -45,22 +40,7 @@ CALLS = {
 @pytest.fixture
 def killed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """All kills of this file; one of pytest's workers has them done for all."""
-    root = tmp_path_factory.getbasetemp()
-    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
-    results = root / "torn_writes.json"
-    with FileLock(root / "torn_writes.lock"):
-        if not results.exists():
-            with in_memory() as folder:
-                done = subprocess.run(
-                    [sys.executable, HOST, folder],
-                    capture_output=True,
-                    text=True,
-                    timeout=300,
-                    check=False,
-                )
-            assert done.returncode == 0, done.stderr
-            results.write_text(done.stdout.splitlines()[-1])
-    return dict(json.loads(results.read_text()))
+    return playing.once("torn_writes.py", tmp_path_factory, in_memory())
 
 
 @pytest.mark.reliability("B2", "B5", "B7", "B9", "B10", "B11")
