@@ -15,9 +15,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from hookloop import saving
+from hookloop import copying
 from hookloop.checkpoints import pt_writer, safetensors_writer, save_state
-from hookloop.saving import Snapshot
+from hookloop.copying import Snapshot
 from hookloop.state import FORMAT, SECTIONS, VERSION
 from hookloop.torch_format import write_torch
 
@@ -75,9 +75,11 @@ def test_from_cuda_all_copies_are_under_way_before_the_one_wait(state, monkeypat
         done.append("pinned")
         return make(value)
 
-    monkeypatch.setattr(saving, "_is_on_cuda", lambda value: True)
-    monkeypatch.setattr(saving, "_memory_for", room)
-    monkeypatch.setattr(saving, "_arrived", lambda devices: done.append(f"wait for {len(devices)}"))
+    monkeypatch.setattr(copying, "_is_on_cuda", lambda value: True)
+    monkeypatch.setattr(copying, "_memory_for", room)
+    monkeypatch.setattr(
+        copying, "_arrived", lambda devices: done.append(f"wait for {len(devices)}")
+    )
     monkeypatch.setattr(Tensor, "copy_", copies)
     snapshot = Snapshot(own=True)
     snapshot.copy(state)

@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from hookloop.copying import Snapshot
 from hookloop.errors import SettingError
-from hookloop.saving import Snapshot, Trigger, read_frequency
+from hookloop.saving import Trigger, read_frequency
 
 
 class Clock:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hookloop import Callback, files, hookimpl
+from hookloop.copying import Snapshot
 from hookloop.errors import HookloopError, StateError
-from hookloop.saving import Failures, Snapshot, Trigger, finish, read_frequency, warn_of_little_room
+from hookloop.saving import Failures, Trigger, finish, read_frequency, warn_of_little_room
 from hookloop.state import place_of
 from hookloop_backup_and_restore import _checks, _states
 

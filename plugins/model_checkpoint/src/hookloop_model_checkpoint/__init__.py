@@ -11,9 +11,10 @@ from types import ModuleType
 from typing import Any, ClassVar, Literal
 
 from hookloop import Callback, Logs, files
+from hookloop.copying import Snapshot
 from hookloop.errors import HookloopError
 from hookloop.monitor import Monitor
-from hookloop.saving import Failures, Snapshot, Trigger, finish, read_frequency, warn_of_little_room
+from hookloop.saving import Failures, Trigger, finish, read_frequency, warn_of_little_room
 from hookloop.templates import PathTemplate
 from hookloop_model_checkpoint import _checks, _file
 from hookloop_model_checkpoint import hookspecs as _hookspecs
