@@ -12,6 +12,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -48,10 +49,12 @@ def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
         FileError: If it cannot be written; what was there before is there still.
     """
     if Path(path).suffix:
-        files.atomic_write(path, pt_writer(saved), needed=bytes_of(saved))
+        files.atomic_write(path, pt_writer(saved), needed=partial(bytes_of, saved))
     else:
         about = {"made": _made()}
-        files.replace_folder(path, _folder_contents(saved), needed=bytes_of(saved), about=about)
+        files.replace_folder(
+            path, _folder_contents(saved), needed=partial(bytes_of, saved), about=about
+        )
 
 
 def _made() -> dict[str, str]:

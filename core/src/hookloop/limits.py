@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import chain
 from typing import Any
 
-from hookloop.plain import only_numbers
+from hookloop.plain import PLAIN, only_numbers
 
 #: Bytes beside the tensors that a file may have: lists, numbers and names, of every kind of file.
 #: A state of 400,000 tensors stays below; what is above is refused before it is parsed.
@@ -38,15 +37,22 @@ def weigh(value: Any, largest: float, depth: int = 0, known: dict[int, int] | No
         if value.numel() * value.element_size() > largest:
             raise ValueError("a tensor is said to be larger than the file")
         return 200
-    if not isinstance(value, Mapping | list | tuple):
-        return 16 + 4 * len(value) if isinstance(value, str | bytes) else 16
-    if not isinstance(value, Mapping) and only_numbers(value):
+    if not isinstance(value, dict | list | tuple):
+        return _alone(value)
+    if not isinstance(value, dict) and only_numbers(value):
         return 16 + 16 * len(value)
     if depth > _DEEPEST:
         raise ValueError(f"it is nested deeper than {_DEEPEST} levels")
     if id(value) not in known:
-        parts = chain(value.keys(), value.values()) if isinstance(value, Mapping) else value
-        known[id(value)] = 16 + sum(weigh(part, largest, depth + 1, known) for part in parts)
+        parts = chain(value.keys(), value.values()) if isinstance(value, dict) else value
+        known[id(value)] = 16 + sum(
+            _alone(part) if type(part) in PLAIN else weigh(part, largest, depth + 1, known)
+            for part in parts
+        )
     if not depth and known[id(value)] > LONGEST_PICKLE:
         raise ValueError(f"it holds more than {LONGEST_PICKLE:,} bytes beside its tensors")
     return known[id(value)]
+
+
+def _alone(value: Any) -> int:
+    return 16 + 4 * len(value) if isinstance(value, str | bytes) else 16

@@ -11,6 +11,7 @@ import json
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import IO, Any
 
 from hookloop import files
@@ -42,7 +43,7 @@ def write(
         Those that could not be deleted.
     """
     record = "" if value is None else json.dumps({_RECORD: monitor, "value": value})
-    files.atomic_write(path, _content(path, state, record), needed=bytes_of(state))
+    files.atomic_write(path, _content(path, state, record), needed=partial(bytes_of, state))
     left = []
     for one in old:
         try:
