@@ -186,11 +186,13 @@ def pt_writer(saved: Mapping[str, Any], record: str = "") -> Callable[[IO[bytes]
         is_state = saved.get("format") == state.FORMAT
         summed = files.Summed(file)
         with summed.buffered() as out:
-            write_torch({**saved, "made": _made()} if is_state else saved, out)
-        summed.sum.update(record.encode())
-        comment = record.encode() + summed.sum.hexdigest().encode()
-        file.seek(-2, os.SEEK_END)  # before a zip's comment stands its length
-        file.write(struct.pack("<H", len(comment)) + comment)
+
+            def remark() -> bytes:
+                out.flush()
+                summed.sum.update(b"\0\0" + record.encode())
+                return record.encode() + summed.sum.hexdigest().encode()
+
+            write_torch({**saved, "made": _made()} if is_state else saved, out, remark)
 
     return write
 

@@ -13,6 +13,7 @@ import struct
 import sys
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -33,12 +34,14 @@ _STORAGES = {
 }
 
 
-def write_torch(saved: Any, out: Out) -> None:
+def write_torch(saved: Any, out: Out, remark: Callable[[], bytes] = bytes) -> None:
     """Write plain data and tensors as ``torch.save`` does; ``torch.load`` is the way back.
 
     Args:
         saved: What to write.
         out: Where to.
+        remark: Gives what the file ends with, unseen by who loads it: at most 65,535 bytes. It is
+            called when all before that was written, but for the two bytes that say its length.
     """
     import torch
 
@@ -52,6 +55,8 @@ def write_torch(saved: Any, out: Out) -> None:
         archive.add(f"data/{key}", values.numpy().data)
     archive.add("version", b"3\n")
     archive.end()
+    comment = remark()
+    out.write(struct.pack("<H", len(comment)) + comment)
 
 
 class _Pickler(pickle.Pickler):
@@ -163,14 +168,14 @@ class _Archive:
         self._entries.append(b"PK\1\2\x2d\0" + kind + about + path + extra)
 
     def end(self) -> None:
-        """Write the table of contents."""
+        """Write the table of contents, but for the length of the comment that ends it."""
         begin, table, count = self._at, b"".join(self._entries), len(self._entries)
         self._write(table)
         places = (count, count, len(table), begin)
         whole = struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, *places)
         whole += struct.pack("<4sLQL", b"PK\6\7", 0, self._at, 1)
-        told = (0, 0, 0xFFFF, 0xFFFF, _ELSEWHERE, _ELSEWHERE, 0)
-        self._write(whole + struct.pack("<4s4H2LH", b"PK\5\6", *told))
+        told = (0, 0, 0xFFFF, 0xFFFF, _ELSEWHERE, _ELSEWHERE)
+        self._write(whole + struct.pack("<4s4H2L", b"PK\5\6", *told))
 
     def _write(self, data: bytes | memoryview) -> None:
         self._out.write(data)
