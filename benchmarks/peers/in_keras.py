@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import keras
-from jobs import SHAPES, Job, Terminal
+from jobs import BESIDE, SHAPES, Job, Terminal
 
 MODULE = "keras"
 
@@ -22,6 +22,16 @@ class Nothing(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         pass
+
+
+class Beside(keras.layers.Layer):
+    """Has the numbers of a "large" model that are saved and not trained."""
+
+    def build(self, shape: Any) -> None:
+        self.beside = self.add_weight(shape=(BESIDE,), initializer="zeros", trainable=False)
+
+    def call(self, inputs: Any) -> Any:
+        return inputs
 
 
 def callbacks(job: Job) -> list[Any]:
@@ -50,9 +60,8 @@ def train(job: Job) -> None:
     keras.utils.set_random_seed(0)
     inputs, hidden, outputs, _ = SHAPES[job.model]
     dense = keras.layers.Dense
-    model = keras.Sequential(
-        [keras.layers.Input((inputs,)), dense(hidden, activation="relu"), dense(outputs)]
-    )
+    layers = [keras.layers.Input((inputs,)), dense(hidden, activation="relu"), dense(outputs)]
+    model = keras.Sequential([*layers, *[Beside()] * (job.model == "large")])
     entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer="adam", loss=entropy if job.model == "mid" else "mse")
     with contextlib.redirect_stdout(Terminal()):

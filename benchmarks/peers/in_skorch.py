@@ -75,18 +75,13 @@ def callbacks(job: Job) -> list[Any]:
 
 def train(job: Job) -> None:
     Ready.job = job
-    model = job.net()
-
-    class Net(nn.Sequential):
-        def __init__(self) -> None:
-            super().__init__(*model)
 
     class Loss(nn.Module):
         def forward(self, outputs: Any, targets: Any) -> Any:
             return job.loss(outputs, targets)
 
     net = NeuralNet(
-        Net,
+        job.net(),
         Loss,
         optimizer=torch.optim.Adam,
         lr=0.001,

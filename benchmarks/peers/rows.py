@@ -38,7 +38,7 @@ STEPS = (
     Row("step, mid, no callbacks", "mid", "off", 80, 1, 10, 6),
     Row("step, mid, realistic", "mid", "realistic", 80, 1, 10, 6),
 )
-STALL = Row("training stands still for a save of 100 MB", "large", "saving", 6, 4, 6, 3)
+STALL = Row("training stands still for a save of 100 MB", "large", "saving", 1000, 5, 1000, 3)
 
 
 def short(row: Row) -> Row:
