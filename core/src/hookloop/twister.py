@@ -23,23 +23,23 @@ def take() -> Any:
     places = _places(numpy.random.get_bit_generator())  # type: ignore[attr-defined]
     if not places:
         return numpy.random.get_state(legacy=False)
-    return [(address, ctypes.string_at(address, size)) for address, size in places]
+    return [(place, place.raw) for place in places]
 
 
 def put(taken: Any) -> None:
     """Put back what `take` took."""
-    import numpy
-
     if isinstance(taken, dict):
+        import numpy
+
         numpy.random.set_state(taken)
         return
-    for address, held in taken:
-        ctypes.memmove(address, held, len(held))
+    for place, held in taken:
+        place.raw = held
 
 
 @cache  # and so the generator outlives whatever was taken of it
-def _places(generator: Any) -> list[tuple[int, int]]:
-    """Find addresses and sizes of what makes up the state; none where it is not as expected.
+def _places(generator: Any) -> list[Any]:
+    """Find the memory of what makes up the state; none where it is not as expected.
 
     That is 624 numbers and a position, of a Mersenne twister; and of the object around it, whether
     half of a pair of normal numbers is kept, and which.
@@ -48,15 +48,15 @@ def _places(generator: Any) -> list[tuple[int, int]]:
 
     if type(generator) is not numpy.random.MT19937:
         return []
-    twister = generator.ctypes.state_address
+    twister = (ctypes.c_char * 2500).from_address(generator.ctypes.state_address)
     state = generator.state["state"]
-    words = struct.unpack("625I", ctypes.string_at(twister, 2500))
+    words = struct.unpack("625I", twister.raw)
     kept, pair = _tried(1), _tried(0)
     place = kept.find(struct.pack("d", _MARK)) - 8
     flags = [struct.unpack_from("i", held, place)[0] for held in (kept, pair) if place > 0]
     if [*words] != [*state["key"].tolist(), state["pos"]] or flags != [1, 0]:
         return []
-    return [(twister, 2500), (id(_around()) + place, 16)]
+    return [twister, (ctypes.c_char * 16).from_address(id(_around()) + place)]
 
 
 def _around() -> Any:
