@@ -38,7 +38,7 @@ class _Fork:
     def __enter__(self) -> None:
         import torch
 
-        self._before = random.getstate(), twister.take(), torch.get_rng_state()
+        self._numbers, self._torch = twister.take(), torch.get_rng_state()
         cuda = cuda_in_use()
         self._cuda = torch.cuda.get_rng_state_all() if cuda else []
         if self._seed is not None:
@@ -51,10 +51,8 @@ class _Fork:
     def __exit__(self, *error: object) -> None:
         import torch
 
-        python, numbers, ours = self._before
-        random.setstate(python)
-        twister.put(numbers)
-        torch.set_rng_state(ours)
+        twister.put(self._numbers)
+        torch.set_rng_state(self._torch)
         if self._cuda:
             torch.cuda.set_rng_state_all(self._cuda)
 
