@@ -188,8 +188,8 @@ class IterableSource(Source):
         with own_iterator(self._iterable):
             for item in self.items(epoch, seed, skip, resume or {}):
                 inputs, targets = unpack(item)
-                if here and type(inputs) is type(targets) is Tensor and inputs.ndim:
-                    yield inputs, targets, inputs.size(0)  # the usual case, at the least cost
+                if here and type(inputs) is type(targets) is Tensor and (shape := inputs.shape):
+                    yield inputs, targets, shape[0]  # the usual case, at the least cost
                 else:
                     inputs, targets = transfer((inputs, targets))
                     yield inputs, targets, size_of(inputs)
