@@ -6,6 +6,7 @@ import csv
 import io
 import math
 import os
+import random
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy
 import torch
 from harness import now
 from torch import nn
@@ -129,7 +131,10 @@ def bare(batches: Batches, epochs: int = 1) -> list[float]:
 
 
 def bare_realistic(folder: Path, batches: Batches, epochs: int = 1) -> list[float]:
-    """The same with what the realistic callbacks do and promise, written into the loop."""
+    """The same with what the realistic callbacks do and promise, written into the loop.
+
+    Like theirs, a checkpoint holds all from which a run goes on as if nothing had been.
+    """
     model, screen = net(), Terminal()
     optimizer = torch.optim.Adam(model.parameters())
     plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer)
@@ -157,10 +162,18 @@ def bare_realistic(folder: Path, batches: Batches, epochs: int = 1) -> list[floa
             means.append(total / samples)
             rows.writerow([epoch, means[-1]])
             file.flush()
-            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            _save(state, folder / f"by_hand.{epoch % 2}.pt")
             plateau.step(means[-1])
             best = min(best, means[-1])
+            state = {
+                "model": model.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "plateau": plateau.state_dict(),
+                "rng": [random.getstate(), numpy.random.get_state(), torch.get_rng_state()],
+                "epoch": epoch,
+                "means": means,
+                "best": best,
+            }
+            _save(state, folder / f"by_hand.{epoch % 2}.pt")
     return means
 
 

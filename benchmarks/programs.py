@@ -25,6 +25,7 @@ def saving(*, quick: bool = False) -> dict[str, float]:
     found = {}
     for name, row in rows.items():
         found[f"{name}, time in copies of the state"] = row["ratio"]
+        found[f"{name}, the same with all that slows the steps"] = row["slowed"]
         found[f"{name}, time beside torch.save"] = row["ratio to torch.save"]
         found[f"{name}, memory in copies of the state"] = row["copies"]
     return found

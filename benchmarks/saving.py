@@ -306,6 +306,7 @@ def report(found: dict[str, dict[str, Any]], size: float) -> bool:
         parts = typical[name]
         stall = parts["hook"] + parts["lock"] + max(parts["slower"] - unavoidable, 0.0)
         row |= {"ratio": stall / base, "ratio to torch.save": stall / by_hand}
+        row["slowed"] = (parts["hook"] + parts["lock"] + max(parts["slower"], 0.0)) / base
         row |= {"copies": row["memory"] / size, "parts": parts}
         first = statistics.median(one["hook"] for one in row["first"])
         line = f"{name:31} {parts['hook'] / base:6.2f} {parts['lock'] / base:6.2f}"

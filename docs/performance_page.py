@@ -104,6 +104,10 @@ def page(results: Path, note: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+SAVING = """\
+Time is what training stands still in the hook, and waits for the interpreter's lock behind it, and
+by which its steps are slower than beside another process that writes as much. Any writer slows
+them, as it uses the same caches and the same memory; with that in it, the next column."""
 HOW = """\
 ```console
 make bench          # beside the loop by hand: about two minutes
@@ -149,7 +153,8 @@ def by_hand_tables(bench: Mapping[str, Any]) -> str:
         part, row, column = placed(name)
         cell = f"{number(value)}" + (f" (at most {bounds[name]:g})" if name in bounds else "")
         parts.setdefault(part, {}).setdefault(row, {})[column] = cell
-    return "\n\n".join(part_table(part, rows) for part, rows in parts.items())
+    tables = [f"### {part}\n\n{table_of(rows)}" for part, rows in parts.items()]
+    return "\n\n".join([*tables, SAVING])
 
 
 def placed(name: str) -> tuple[str, str, str]:
@@ -167,11 +172,11 @@ def placed(name: str) -> tuple[str, str, str]:
     return "Training steps", f"{group}: {row}" if row else name, column
 
 
-def part_table(title: str, rows: Mapping[str, Mapping[str, str]]) -> str:
-    """Write one part: a row each, and a column for each kind of figure."""
+def table_of(rows: Mapping[str, Mapping[str, str]]) -> str:
+    """Write a row each, and a column for each kind of figure."""
     columns = list(dict.fromkeys(column for row in rows.values() for column in row))
     lines = [[name, *(row.get(column, "") for column in columns)] for name, row in rows.items()]
-    return f"### {title}\n\n{table(['', *columns], lines)}"
+    return table(["", *columns], lines)
 
 
 def number(value: float) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import struct
+import sys
 import tracemalloc
 import zipfile
 from collections import OrderedDict
@@ -215,11 +216,32 @@ def test_an_archive_can_be_checked_and_mapped(tmp_path: Path) -> None:
     assert mapped["b"].tolist() == [1] * 5
 
 
-def test_a_part_of_more_than_4_gigabytes_is_no_other_case(monkeypatch) -> None:
-    """Pretending that zip's older form ends at 100 bytes: torch reads the newer one as well."""
-    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", 100)
-    out = io.BytesIO()
-    value = torch.arange(200.0)
-    write_torch({"a": value}, out)
-    out.seek(0)
-    assert torch.load(out, weights_only=True)["a"].equal(value)
+def test_text_that_looks_like_what_stands_for_a_tensor_stays_text(tmp_path: Path) -> None:
+    """Forty hexadecimal digits, as those of a commit, beside a tensor."""
+    value = {"commit": "0123456789abcdef" * 2 + "00000000", "a": torch.ones(2)}
+    assert written(value, tmp_path / "a.pt")["commit"] == value["commit"]
+
+
+def test_a_part_of_more_than_4_gigabytes_is_no_other_case(tmp_path: Path) -> None:
+    """Sizes and places of every part stand in the form that has room for them."""
+    path = tmp_path / "a.pt"
+    written({"a": torch.arange(200.0)}, path)
+    with zipfile.ZipFile(path) as archive:
+        (info,) = [one for one in archive.infolist() if one.filename == "archive/data/0"]
+    assert (info.file_size, info.extract_version) == (800, 45)
+    header = path.read_bytes()[info.header_offset :][:58]
+    assert struct.unpack("<2L", header[18:26]) == (0xFFFFFFFF, 0xFFFFFFFF)
+    assert info.extra[:20] == struct.pack("<2H2Q", 1, 24, 800, 800)
+
+
+def test_other_programs_read_an_archive(tmp_path: Path) -> None:
+    """Python's own zipfile finds each part as it was written, with its CRC."""
+    path = tmp_path / "a.pt"
+    written({"a": torch.arange(3, dtype=torch.uint8), "b": [1, 2]}, path)
+    with zipfile.ZipFile(path) as archive:
+        parts = {info.filename: archive.read(info) for info in archive.infolist()}
+    assert list(parts) == [
+        *("archive/data.pkl", "archive/byteorder", "archive/data/0", "archive/version")
+    ]
+    assert parts["archive/data/0"] == bytes([0, 1, 2])
+    assert parts["archive/byteorder"] == sys.byteorder.encode()

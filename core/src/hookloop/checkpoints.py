@@ -12,6 +12,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -48,10 +49,12 @@ def save_state(path: str | os.PathLike[str], saved: Mapping[str, Any]) -> None:
         FileError: If it cannot be written; what was there before is there still.
     """
     if Path(path).suffix:
-        files.atomic_write(path, pt_writer(saved), needed=bytes_of(saved))
+        files.atomic_write(path, pt_writer(saved), needed=partial(bytes_of, saved))
     else:
         about = {"made": _made()}
-        files.replace_folder(path, _folder_contents(saved), needed=bytes_of(saved), about=about)
+        files.replace_folder(
+            path, _folder_contents(saved), needed=partial(bytes_of, saved), about=about
+        )
 
 
 def _made() -> dict[str, str]:
@@ -183,11 +186,13 @@ def pt_writer(saved: Mapping[str, Any], record: str = "") -> Callable[[IO[bytes]
         is_state = saved.get("format") == state.FORMAT
         summed = files.Summed(file)
         with summed.buffered() as out:
-            write_torch({**saved, "made": _made()} if is_state else saved, out)
-        summed.sum.update(record.encode())
-        comment = record.encode() + summed.sum.hexdigest().encode()
-        file.seek(-2, os.SEEK_END)  # before a zip's comment stands its length
-        file.write(struct.pack("<H", len(comment)) + comment)
+
+            def remark() -> bytes:
+                out.flush()
+                summed.sum.update(b"\0\0" + record.encode())
+                return record.encode() + summed.sum.hexdigest().encode()
+
+            write_torch({**saved, "made": _made()} if is_state else saved, out, remark)
 
     return write
 

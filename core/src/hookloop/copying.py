@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-from hookloop.plain import only_numbers, unsavable
+from hookloop.plain import PLAIN, find_unsavable, only_numbers, unsavable
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_COPIED_AS_IT_IS = PLAIN | {bytes}
+
+
+class _UnsavableError(Exception):
+    """Says that a value can be in no file; where it is, is looked for only then."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
 
 
 class Snapshot:
@@ -25,8 +34,8 @@ class Snapshot:
 
     def __init__(self, *, own: bool) -> None:
         self._own = own
-        self._kept: dict[str, Tensor] = {}
-        self._taken: dict[str, Tensor] = {}
+        self._kept: dict[Any, list[Tensor]] = {}
+        self._taken: dict[Any, list[Tensor]] = {}
         self._shared: dict[Any, Tensor] = {}
         self._under_way: set[Any] = set()
 
@@ -42,33 +51,35 @@ class Snapshot:
         """
         self._taken, self._shared = {}, {}
         try:
-            copied = self._copy(state, "state")
+            copied = self._copy(state)
             self._kept = self._taken
+        except _UnsavableError as error:
+            found = {id(value): path for path, value in find_unsavable(state, "state")}
+            raise unsavable(error.value, found.get(id(error.value), "state")) from None
         finally:
             _arrived(self._under_way)
             self._taken, self._shared, self._under_way = {}, {}, set()
         return copied
 
-    def _copy(self, value: Any, path: str) -> Any:
-        if hasattr(value, "detach"):
-            return self._tensor(value.detach(), path)
-        if type(value) in (dict, OrderedDict):
-            copied = type(value)((key, self._copy(v, f"{path}/{key}")) for key, v in value.items())
+    def _copy(self, value: Any) -> Any:
+        kind = type(value)
+        if kind in _COPIED_AS_IT_IS:
+            return value
+        if kind is dict or kind is OrderedDict:
+            copied: Any = kind((key, self._copy(inner)) for key, inner in value.items())
             if hasattr(value, "_metadata"):  # the versions of a module's parts
                 copied._metadata = value._metadata
             return copied
-        if type(value) in (list, tuple):
-            if only_numbers(value):
-                return value[:]
-            return type(value)(self._copy(v, f"{path}/{i}") for i, v in enumerate(value))
-        if type(value) in (type(None), bool, int, float, str, bytes):
-            return value
+        if kind is list or kind is tuple:
+            return value[:] if only_numbers(value) else kind(map(self._copy, value))
+        if hasattr(value, "detach"):
+            return self._tensor(value.detach())
         for plain in (int, float, str):  # subclasses, such as numpy.float64, lose nothing
             if isinstance(value, plain):
                 return plain(value)
-        raise unsavable(value, path)
+        raise _UnsavableError(value)
 
-    def _tensor(self, value: Tensor, path: str) -> Tensor:
+    def _tensor(self, value: Tensor) -> Tensor:
         import torch
 
         if not self._own:
@@ -78,16 +89,17 @@ class Snapshot:
         key = (value.device, value.data_ptr(), value.dtype, value.shape, value.stride())
         if value.numel() and key in self._shared:  # tied weights stay tied, and are written once
             return self._shared[key]
-        kept = self._kept.get(path)
-        if kept is None or kept.shape != value.shape or kept.dtype != value.dtype:
-            kept = _memory_for(value)
+        like = (value.dtype, value.shape)
+        kept = self._kept.get(like)
+        room = kept.pop(0) if kept else _memory_for(value)
         if _is_on_cuda(value):
-            kept.copy_(value, non_blocking=True)
+            room.copy_(value, non_blocking=True)
             self._under_way.add(value.device)
         else:
-            kept.copy_(value)
-        self._taken[path] = self._shared[key] = kept
-        return kept
+            room.copy_(value)
+        self._taken.setdefault(like, []).append(room)
+        self._shared[key] = room
+        return room
 
 
 def _is_on_cuda(value: Tensor) -> bool:

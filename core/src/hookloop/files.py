@@ -85,6 +85,8 @@ disk = Disk()
 
 def make_folder(folder: Path) -> None:
     """Make a folder with its parents durably, or what is written in it may be lost with it."""
+    if folder.is_dir():
+        return
     missing = [one for one in (folder, *folder.parents) if not one.exists()]
     disk.make(folder)
     for one in missing:
@@ -92,20 +94,20 @@ def make_folder(folder: Path) -> None:
 
 
 def atomic_write(
-    path: str | os.PathLike[str], content: Content, *, needed: int | None = None
+    path: str | os.PathLike[str], content: Content, *, needed: Callable[[], int] | None = None
 ) -> None:
     """Replace a file, or make it with its folders; at every instant the old or new one is whole.
 
     Args:
         path: The file.
         content: Its bytes, or a function that writes them into a binary file.
-        needed: About how many bytes that are, for the error if there is no room.
+        needed: Tells about how many bytes that are, for the error if there is no room.
 
     Raises:
         FileError: If it cannot be written; the old file is there as it was.
     """
     target = Path(path)
-    with _replacing(target, len(content) if isinstance(content, bytes) else needed) as temporary:
+    with _replacing(target, content.__len__ if isinstance(content, bytes) else needed) as temporary:
         make_folder(target.parent)
         _write(temporary, content)
         disk.replace(temporary, target)
@@ -116,7 +118,7 @@ def replace_folder(
     path: str | os.PathLike[str],
     contents: _Contents,
     *,
-    needed: int | None = None,
+    needed: Callable[[], int] | None = None,
     about: Mapping[str, Any] | None = None,
 ) -> None:
     """Make a folder of files with a manifest of their sizes and SHA-256 sums, renamed into place.
@@ -124,7 +126,7 @@ def replace_folder(
     Args:
         path: The folder. One that `replace_folder` made before is replaced.
         contents: For each file name, its bytes, or a function that writes them in order.
-        needed: About how many bytes that are, for the error if there is no room.
+        needed: Tells about how many bytes that are, for the error if there is no room.
         about: What else the manifest says: plain data for people who look at it.
 
     Raises:
@@ -140,7 +142,7 @@ def replace_folder(
 
 
 @contextmanager
-def _replacing(target: Path, needed: int | None) -> Iterator[Path]:
+def _replacing(target: Path, needed: Callable[[], int] | None) -> Iterator[Path]:
     """Give a temporary name beside the target; after a failure nothing is left under it."""
     temporary = _temporary(target)
     try:
@@ -151,7 +153,7 @@ def _replacing(target: Path, needed: int | None) -> Iterator[Path]:
         else:
             _try_delete(temporary)
         if isinstance(error, OSError) and not isinstance(error, FileError):
-            raise file_error(target, error, needed) from error
+            raise file_error(target, error, needed() if needed is not None else None) from error
         raise
 
 

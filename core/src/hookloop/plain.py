@@ -10,6 +10,8 @@ from hookloop.errors import StateError
 
 _COUNTER = "collections.Counter"
 _NUMBERS = frozenset({type(None), bool, int, float})
+#: What is saved as it is, by its exact type.
+PLAIN = _NUMBERS | {str}
 
 
 def unsavable(value: Any, path: str, what: str = "The state") -> StateError:
@@ -26,7 +28,7 @@ def unsavable(value: Any, path: str, what: str = "The state") -> StateError:
 
 def find_unsavable(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Find what is neither plain data nor a tensor, with the path to it."""
-    if type(value) in (type(None), bool, int, float, str):
+    if type(value) in PLAIN:
         return
     if type(value) in (list, tuple):
         for index, item in enumerate(value):
@@ -53,6 +55,8 @@ def only_numbers(values: list[Any] | tuple[Any, ...]) -> bool:
 
 def bytes_of(value: Any) -> int:
     """Give the bytes of all tensors in a state: nearly what a file of it has."""
+    if type(value) in PLAIN:
+        return 0
     if isinstance(value, Mapping):
         value = list(value.values())
     if isinstance(value, list | tuple):

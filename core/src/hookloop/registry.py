@@ -10,11 +10,13 @@ same generated functions in the same order.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import pluggy
 
 from hookloop import hookspecs
+from hookloop.callback import settings_of
 from hookloop.errors import HookError, HookloopError, did_you_mean, listed, warn
 from hookloop.implementations import Implementation, implementations, likely_hook
 
@@ -84,6 +86,12 @@ class Registry:
         self._compiled: dict[str, Call | None] = {}
 
     # -- what callers use ------------------------------------------------------------------
+
+    @cached_property
+    def settings(self) -> dict[str, dict[str, Any]]:
+        """With which arguments each callback was made, by name, for every state of the run."""
+        pairs = zip(self.names, self.callbacks, strict=True)
+        return {name: settings_of(callback) for name, callback in pairs}
 
     def dispatch(self, hook: str) -> Call | None:
         """Give the function that calls everybody who implements a hook.

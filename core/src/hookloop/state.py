@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hookloop import compared, generators, soundness, switches
-from hookloop.callback import settings_of
 from hookloop.errors import StateError, listed
 from hookloop.plain import find_unsavable, unsavable
 
@@ -70,8 +69,8 @@ def _callbacks(loop: Loop) -> dict[str, Any]:
     """Name all callbacks of the run with their settings; the state is None of who has none."""
     states = _states(loop)
     return {
-        name: {"settings": settings_of(callback), "state": states.get(name)}
-        for name, callback in loop.callbacks.items()
+        name: {"settings": settings, "state": states.get(name)}
+        for name, settings in loop.registry.settings.items()
     }
 
 
