@@ -94,7 +94,30 @@ def test_numpy_s_state_is_put_back_to_the_last_number() -> None:
     after = np.random.get_state(legacy=False)
     assert before.pop("state")["key"].tolist() == after.pop("state")["key"].tolist()
     assert before == after
-    assert isinstance(twister.take(), list)
+    assert len(twister.take()) == 4  # two parts each: found, as they are, in memory
+
+
+@pytest.mark.parametrize("before", [0, 1], ids=["whole", "half of a pair is kept"])
+def test_python_s_state_is_put_back_to_the_last_number(before: int) -> None:
+    """With the normal number that is kept of a pair, whatever was drawn and seeded meanwhile."""
+    random.seed(5)
+    for _ in range(before):
+        random.gauss(0, 1)
+    expected = random.getstate()
+    with rng.derived(3, 4):
+        for _ in range(1001):
+            random.gauss(0, 1)
+    assert random.getstate() == expected
+
+
+def test_numbers_that_are_not_where_they_are_expected_are_put_back_too(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """Somebody has put a function of his own in the place of Python's: its memory is unknown."""
+    monkeypatch.setattr(random, "random", lambda: 0.5)
+    random.seed(5)
+    expected = random.getstate()
+    with rng.fork():
+        random.gauss(0, 1)
+    assert random.getstate() == expected
 
 
 def test_another_generator_of_numpy_s_is_put_back_too() -> None:

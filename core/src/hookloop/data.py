@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from itertools import chain, islice
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -164,7 +164,7 @@ class IterableSource(Source):
     ) -> None:
         self._iterable = iterable
         self._transfer, self._on_cpu = Transfer(device), device.type == "cpu"
-        self._unpack = _pair if paired else _inputs
+        self._unpack = _no_pair if paired else _inputs
         self.once = hasattr(iterable, "__next__") and iter(iterable) is iterable
         self._drawn = 0
         self._ordered = isinstance(iterable, list | tuple)
@@ -187,9 +187,10 @@ class IterableSource(Source):
         transfer, unpack, here = self._transfer, self._unpack, self._on_cpu
         with own_iterator(self._iterable):
             for item in self.items(epoch, seed, skip, resume or {}):
-                inputs, targets = unpack(item)
-                if here and type(inputs) is type(targets) is Tensor and inputs.ndim:
-                    yield inputs, targets, inputs.size(0)  # the usual case, at the least cost
+                pair = type(item) in _PAIRS and len(item) == 2
+                inputs, targets = item if pair else unpack(item)
+                if here and type(inputs) is type(targets) is Tensor and (shape := inputs.shape):
+                    yield inputs, targets, shape[0]  # the usual case, at the least cost
                 else:
                     inputs, targets = transfer((inputs, targets))
                     yield inputs, targets, size_of(inputs)
@@ -414,9 +415,7 @@ def epoch_order(samples: int, seed: int, epoch: int) -> Tensor:
     return torch.randperm(samples, generator=generator)
 
 
-def _pair(item: Any) -> tuple[Any, Any]:
-    if type(item) in _PAIRS and len(item) == 2:
-        return item  # type: ignore[no-any-return]
+def _no_pair(item: Any) -> NoReturn:
     held = f"{len(item)} parts" if isinstance(item, list | tuple) else f"a {type(item).__name__}"
     message = f"A batch is {held}, not a pair of inputs and targets."
     fix = "yield (inputs, targets), each of which may be a tuple or mapping of tensors"
@@ -424,4 +423,4 @@ def _pair(item: Any) -> tuple[Any, Any]:
 
 
 def _inputs(item: Any) -> tuple[Any, Any]:
-    return item if type(item) in _PAIRS and len(item) == 2 else (item, None)
+    return item, None

@@ -149,8 +149,7 @@ class Driver:
         loop, epoch = self.loop, self.loop.epoch or 0
         logs = Logs()
         loop.batch = None
-        for source in (values or {}, loop.logs, self.validation):
-            logs.update(source)
+        logs.update(values or {}, loop.logs, self.validation)
         loop.logs = self._last = logs
         self.fire("on_epoch_end", epoch, logs)
         self._checkpoint("on_epoch_checkpoint", (epoch + 1, 0), epoch, logs)

@@ -114,6 +114,8 @@ class Fitting:
         self.source, self.validation, self.validates = source, validation, validates
         self.accumulate, self.limit, self.seed = accumulate, limit, seed
         self.steps = source.at_most(limit)
+        # Reading is cheaper than a sum on the device where the device is the CPU, and only there.
+        self._read = Tensor.item if loop.device.type == "cpu" else Tensor.detach
         self._checked = self._told_short = False
         self._resume: dict[str, Any] = {}
         self._random: Any = None
@@ -173,9 +175,8 @@ class Fitting:
         end = self.driver.registry.dispatch("on_train_batch_end")
         saves = self.driver.registry.dispatch("on_batch_checkpoint") is not None
         optimizer, accumulate = loop.optimizers[0], self.accumulate
-        # Reading is cheaper than a sum on the device where the device is the CPU, and only there.
-        read = Tensor.item if loop.device.type == "cpu" else Tensor.detach
-        put, measured, epoch_logs = dict.__setitem__, bool(objective.metrics), loop.logs
+        read, put, measured = self._read, dict.__setitem__, bool(objective.metrics)
+        epoch_logs = loop.logs
         window = done = 0
         index, logs = start - 1, Logs()
         for index, (inputs, targets, size) in enumerate(self._source(epoch, start), start):
@@ -208,7 +209,7 @@ class Fitting:
             signalled = loop.signal is not None  # a later one is for the next batch's savers
             if saves and not done:
                 self._ask(index, logs)
-            if not done if signalled else loop.requests:
+            if not done if signalled else loop.asked or loop.flagged():
                 break  # on a signal only after the window, where the state can be saved
         self._after_batches(index, done, window, logs)
 

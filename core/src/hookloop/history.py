@@ -38,9 +38,9 @@ class BaseLogger(Callback):
 
     @hookimpl(tryfirst=True)
     def on_epoch_end(self, logs: Logs) -> None:
-        others = dict(logs.raw_items())
+        found = {**self._means.result(), **dict(logs.raw_items())}
         logs.clear()
-        logs.update(self._means.result(), **others)
+        dict.update(logs, found)  # unread, and cut off from what may change it already
 
     def state_dict(self) -> dict[str, Any]:
         return self._means.state_dict()
@@ -74,8 +74,8 @@ class History(Callback):
     @hookimpl(trylast=True)
     def on_epoch_end(self, epoch: int, logs: Logs) -> None:
         self.epoch.append(epoch)
-        for key, value in logs.items():
-            self.history.setdefault(key, []).append(value)
+        for key in logs:
+            self.history.setdefault(key, []).append(logs[key])
             self._reported.setdefault(key, []).append(epoch)
 
     @hookimpl(trylast=True)

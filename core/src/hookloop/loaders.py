@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 from weakref import WeakSet
 
@@ -46,12 +46,13 @@ def condition_of(data: Any) -> str | None:
     return None
 
 
-@contextmanager
-def own_iterator(loader: Any) -> Iterator[None]:
+def own_iterator(loader: Any) -> AbstractContextManager[None]:
     """Leave the one iterator of persistent workers alone while an outer pass is using it."""
-    if not persists(loader):
-        yield
-        return
+    return _set_aside(loader) if persists(loader) else nullcontext()
+
+
+@contextmanager
+def _set_aside(loader: Any) -> Iterator[None]:
     nested, before = loader in _IN_USE, loader._iterator
     if nested:
         loader._iterator = None
@@ -65,16 +66,18 @@ def own_iterator(loader: Any) -> Iterator[None]:
             _IN_USE.discard(loader)
 
 
-@contextmanager
-def workers_ignore_signals(loader: Any) -> Iterator[None]:
+def workers_ignore_signals(loader: Any) -> AbstractContextManager[None]:
     """Start a loader's workers with the signals that a run heeds blocked, which they inherit.
 
     A scheduler signals the whole process group, and a worker that dies of it would end the run in
     the middle of a batch.
     """
-    if not getattr(loader, "num_workers", 0) or not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
+    blocks = getattr(loader, "num_workers", 0) and hasattr(signal, "pthread_sigmask")
+    return _signals_blocked() if blocks else nullcontext()
+
+
+@contextmanager
+def _signals_blocked() -> Iterator[None]:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heeded())
     try:
         yield

@@ -116,8 +116,8 @@ class Logs(dict[str, Any]):
         return self[key]
 
     def clear(self) -> None:
-        for key in list(self):
-            del self[key]
+        super().clear()
+        self._read = {}
 
     def update(  # type: ignore[override]
         self, *others: Mapping[str, Any] | Iterable[tuple[str, Any]], **more: Any

@@ -25,18 +25,20 @@ class Means:
 
     def add(self, logs: Logs) -> None:
         """Take the logs of one batch; ``size`` is its weight, 1 where it is not there."""
-        size, totals = dict.get(logs, "size", 1), self._totals
+        size, totals, latest = dict.get(logs, "size", 1), self._totals, self._latest
         for key, value in dict.items(logs):
             if type(value) is not float:
                 value = None if key == "size" else _addend(value)
                 if value is None:
                     continue
-            if key in totals and key not in self._latest:
+            if key in latest:
+                totals[key] = [value, 1]
+            elif key in totals:
                 total = totals[key]
                 total[0] = total[0] + value * size  # not in place: a saved state may hold it
                 total[1] += size
             else:
-                totals[key] = [value, 1] if key in self._latest else [value * size, size]
+                totals[key] = [value * size, size]
 
     def result(self) -> dict[str, Any]:
         """Give the means so far; those of numbers on an accelerator are 0-d tensors there."""
