@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +62,7 @@ class TrainerLoop(Loop):
             **({"seed": trainer.seed} if trainer.seed is not None else {}),
             "precision": trainer.precision,
             "validation_freq": self.validation_freq,
-            **(fitting.config() if fitting is not None else {}),
+            **(fitting.described if fitting is not None else {}),
         }
 
     def differences(self, saved: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -265,8 +266,9 @@ class Fitting:
                 f"{(self.loop.epoch or 0) + 1}, which ends there.\nfix: {_MORE}"
             )
 
-    def config(self) -> dict[str, Any]:
-        """Say in words of what data and for what the model is trained."""
+    @cached_property
+    def described(self) -> dict[str, Any]:
+        """Of what data and for what the model is trained, in words."""
         tests = self.validation
         return {
             **about(self.source),
@@ -289,7 +291,7 @@ class Fitting:
         """Find what is not as it was in the middle of the epoch in which a state was taken."""
         if not saved["loop"]["batch"]:
             return
-        then, now = compared.run_of(saved), self.config()
+        then, now = compared.run_of(saved), self.described
         need(isinstance(then.get("metrics", {}), Mapping), "what it says of metrics is no mapping")
         yield from compared.data(then, now)
         held = {key: then.get("metrics", {}).get(key) for key in saved["metrics"]}
@@ -312,7 +314,7 @@ class Fitting:
         self.source.restore(self._resume)
         if self.validation is not None:
             self.validation.restore(saved["rng"]["tests"])
-        then, now = compared.run_of(saved).get("metrics", {}), self.config()["metrics"]
+        then, now = compared.run_of(saved).get("metrics", {}), self.described["metrics"]
         for key, _, metric in self.objective.accumulating:
             if key in saved["metrics"] and then.get(key) in (None, now[key]):
                 _load_metric_state(metric, saved["metrics"][key])
