@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from hookloop import copying
-from hookloop.checkpoints import pt_writer, safetensors_writer, save_state
+from hookloop.checkpoints import load_checkpoint, pt_writer, safetensors_writer, save_state
 from hookloop.copying import Snapshot
+from hookloop.errors import StateError
 from hookloop.state import FORMAT, SECTIONS, VERSION
 from hookloop.torch_format import write_torch
 
@@ -61,6 +62,37 @@ def test_a_later_copy_is_made_in_the_memory_of_the_one_before(state) -> None:
 def test_what_is_written_in_place_is_not_copied(state) -> None:
     """Training waits for the file, and changes nothing meanwhile."""
     assert addresses(Snapshot(own=False).copy(state)) == addresses(state)
+
+
+def test_a_view_that_only_says_what_to_do_with_numbers_is_no_tied_tensor() -> None:
+    """Conjugated and negated ones share the memory of their base, and have other values."""
+    base = torch.tensor([1 + 2j, 3 - 1j])
+    state = {"a": base, "b": base.conj(), "c": base.imag, "d": base.conj().imag}
+    copied = Snapshot(own=True).copy(state)
+    assert all(copied[key].equal(value) for key, value in state.items())
+    base.fill_(0)
+    assert copied["b"].equal(torch.tensor([1 - 2j, 3 + 1j]))
+
+
+@pytest.mark.parametrize("key", [np.int64(3), np.float64(0.5), (1, 2)], ids=repr)
+def test_a_key_that_no_file_can_hold_is_named(key: Any) -> None:
+    """It would be written, and then not read."""
+    kind = type(key).__name__
+    with pytest.raises(StateError, match=f"holds a {kind} at state\\['counts'\\]"):
+        Snapshot(own=True).copy({"counts": {key: 1}})
+
+
+ENDLESS: list[Any] = [torch.ones(1)]
+ENDLESS.append(ENDLESS)
+
+
+@pytest.mark.parametrize(
+    "value", [torch.ones(2, device="meta"), ENDLESS], ids=["no values", "a cycle"]
+)
+def test_what_cannot_be_copied_is_an_error_of_ours(value: Any) -> None:
+    """So that on_save_error decides what becomes of the run."""
+    with pytest.raises(StateError, match="The state cannot be copied"):
+        Snapshot(own=True).copy({"odd": value})
 
 
 def test_from_cuda_all_copies_are_under_way_before_the_one_wait(state, monkeypatch) -> None:
@@ -203,6 +235,25 @@ def test_torch_reads_structures_as_they_were(tmp_path: Path) -> None:
     assert [one.tolist() for one in read["views"]] == [one.tolist() for one in value["views"]]
     assert read["views"][1].data_ptr() == read["views"][0][2:].data_ptr()
     assert read["other type"].equal(value["other type"])
+
+
+def test_a_tensor_that_says_more_than_it_holds_is_written_whole(tmp_path: Path) -> None:
+    """Readers take one that is larger than its file for a forgery; tied ones are written once."""
+    value = torch.arange(2.0).reshape(2, 1).expand(2, 3_000_000)
+    path = tmp_path / "a.pt"
+    with open(path, "wb") as file:
+        pt_writer({"a": value, "again": value})(file)
+    assert path.stat().st_size < 25_000_000
+    assert load_checkpoint(path)["a"].equal(value)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")
+def test_nested_tensors_are_written_as_torch_writes_them(tmp_path: Path) -> None:
+    """Also from a copy."""
+    value = torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])
+    for state in ({"a": value}, Snapshot(own=True).copy({"a": value})):
+        read = written(state, tmp_path / "a.pt")["a"]
+        assert [one.tolist() for one in read.unbind()] == [[1, 1], [1, 1, 1]]
 
 
 def test_an_archive_can_be_checked_and_mapped(tmp_path: Path) -> None:

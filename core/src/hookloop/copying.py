@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
+from hookloop.errors import StateError
 from hookloop.plain import PLAIN, find_unsavable, only_numbers, unsavable
 
 if TYPE_CHECKING:
@@ -56,6 +57,9 @@ class Snapshot:
         except _UnsavableError as error:
             found = {id(value): path for path, value in find_unsavable(state, "state")}
             raise unsavable(error.value, found.get(id(error.value), "state")) from None
+        except (NotImplementedError, TypeError, ValueError, RecursionError) as error:
+            fix = "keep numbers, text, lists, dicts and tensors with values in it, and no cycles"
+            raise StateError(f"The state cannot be copied: {error}.", fix=fix) from error
         finally:
             _arrived(self._under_way)
             self._taken, self._shared, self._under_way = {}, {}, set()
@@ -66,6 +70,8 @@ class Snapshot:
         if kind in _COPIED_AS_IT_IS:
             return value
         if kind is dict or kind is OrderedDict:
+            if not PLAIN.issuperset(map(type, value)):
+                raise _UnsavableError(next(key for key in value if type(key) not in PLAIN))
             copied: Any = kind((key, self._copy(inner)) for key, inner in value.items())
             if hasattr(value, "_metadata"):  # the versions of a module's parts
                 copied._metadata = value._metadata
@@ -84,7 +90,8 @@ class Snapshot:
 
         if not self._own:
             return value.cpu()
-        if type(value) is not torch.Tensor or value.layout is not torch.strided:
+        plain = type(value) is torch.Tensor and value.layout is torch.strided
+        if not plain or value.is_nested or value.is_quantized or value.is_conj() or value.is_neg():
             return value.to("cpu", copy=True)
         key = (value.device, value.data_ptr(), value.dtype, value.shape, value.stride())
         if value.numel() and key in self._shared:  # tied weights stay tied, and are written once

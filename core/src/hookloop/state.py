@@ -69,7 +69,7 @@ def _callbacks(loop: Loop) -> dict[str, Any]:
     """Name all callbacks of the run with their settings; the state is None of who has none."""
     states = _states(loop)
     return {
-        name: {"settings": settings, "state": states.get(name)}
+        name: {"settings": dict(settings), "state": states.get(name)}
         for name, settings in loop.registry.settings.items()
     }
 

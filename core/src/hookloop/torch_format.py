@@ -94,6 +94,9 @@ class _Pickler(pickle.Pickler):
         if kind is None or not _is_simple(value):
             return self._without_storages(value.__reduce_ex__(2))  # type: ignore[no-untyped-call]
         storage = value.untyped_storage()
+        if value.nbytes > storage.nbytes():  # expanded: written whole, as readers look at its size
+            value = value.contiguous()
+            storage = value.untyped_storage()
         held = self._placeholder(storage, kind, storage.nbytes() // value.itemsize)
         hooks: OrderedDict[Any, Any] = OrderedDict()
         view = (value.storage_offset(), tuple(value.size()), value.stride())
@@ -124,9 +127,8 @@ def _is_simple(value: Tensor) -> bool:
     import torch
 
     plain = type(value) is torch.Tensor and value.layout is torch.strided and value.is_cpu
-    return plain and not (
-        value.requires_grad or value.is_conj() or value.is_neg() or value.__dict__
-    )
+    odd = value.is_nested or value.requires_grad or value.is_conj() or value.is_neg()
+    return plain and not odd and not value.__dict__
 
 
 @cache

@@ -56,14 +56,16 @@ def _of_numpy(generator: Any) -> list[Part]:
     """
     import numpy
 
-    if type(generator) is numpy.random.MT19937:
+    # The object whose methods ``numpy.random.normal`` and the like are, unless somebody's own are.
+    around = getattr(numpy.random.normal, "__self__", None)
+    if type(generator) is numpy.random.MT19937 and type(around) is numpy.random.RandomState:
         twister, state = generator.ctypes.state_address, generator.state["state"]
         words = struct.unpack("625I", ctypes.string_at(twister, 2500))
-        kept, pair = _tried(1), _tried(0)
+        kept, pair = _tried(around, 1), _tried(around, 0)
         place = kept.find(struct.pack("d", _MARK)) - 8
         flags = [struct.unpack_from("i", held, place)[0] for held in (kept, pair) if place > 0]
         if [*words] == [*state["key"].tolist(), state["pos"]] and flags == [1, 0]:
-            return [_memory(twister, 2500), _memory(id(_around()) + place, 16)]
+            return [_memory(twister, 2500), _memory(id(around) + place, 16)]
     return [(partial(numpy.random.get_state, legacy=False), numpy.random.set_state)]
 
 
@@ -75,21 +77,11 @@ def _attribute(holder: Any, name: str) -> Part:
     return partial(getattr, holder, name), partial(setattr, holder, name)
 
 
-def _around() -> Any:
-    """Give the object whose methods ``numpy.random.normal`` and the like are."""
-    import numpy
-
-    method: Any = numpy.random.normal
-    return method.__self__
-
-
-def _tried(kept: int) -> bytes:
-    """Give its memory while half of a pair is kept, or is not."""
-    import numpy
-
-    before = numpy.random.get_state(legacy=False)
+def _tried(around: Any, kept: int) -> bytes:
+    """Give an object's memory while half of a pair of normal numbers is kept, or is not."""
+    before = around.get_state(legacy=False)
     try:
-        numpy.random.set_state({**before, "has_gauss": kept, "gauss": _MARK})
-        return ctypes.string_at(id(_around()), _around().__sizeof__())
+        around.set_state({**before, "has_gauss": kept, "gauss": _MARK})
+        return ctypes.string_at(id(around), around.__sizeof__())
     finally:
-        numpy.random.set_state(before)
+        around.set_state(before)

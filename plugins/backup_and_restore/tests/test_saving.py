@@ -15,7 +15,7 @@ from hookloop_backup_and_restore import BackupAndRestore
 
 from hookloop import Callback, CallbackList, files, reading
 from hookloop.checkpoints import load_state
-from hookloop.errors import FileError
+from hookloop.errors import FileError, StateError
 
 
 @pytest.mark.parametrize(
@@ -67,6 +67,35 @@ def test_what_a_killed_run_left_goes_before_another_state_comes(tmp_path, monkey
     assert [one.name for one in sorted(tmp_path.glob("state-*"))] == [
         *("state-000003", "state-000004")
     ]
+
+
+def test_a_state_of_two_moments_is_never_written(tmp_path) -> None:
+    """What is held for an exception is made in the memory of the one before: half of it is none."""
+
+    class Odd(Callback):
+        seen: Any = 0
+
+        def on_train_batch_begin(self, batch: int) -> None:
+            self.seen = {batch} if batch else 0
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"seen": self.seen}
+
+        def load_state_dict(self, state: Any) -> None:
+            pass
+
+    model = torch.nn.Linear(1, 1)
+    saver = BackupAndRestore(tmp_path, save_on_exception=True)
+    callbacks = CallbackList([saver, Odd()], model=model)
+    callbacks.on_train_begin()
+    callbacks.on_epoch_begin(0)
+    callbacks.on_train_batch_begin(0)
+    callbacks.on_train_batch_end(0)
+    callbacks.on_train_batch_begin(1)
+    with pytest.raises(StateError, match="holds a set") as raised:
+        callbacks.on_train_batch_end(1)
+    callbacks.on_exception(raised.value)
+    assert not [*tmp_path.glob("state-*")]
 
 
 def test_saving_changes_nothing_in_the_run(run) -> None:

@@ -108,6 +108,22 @@ def test_a_state_that_could_not_be_loaded_again_is_refused_by_name(run) -> None:
     assert not Path("m.pt").exists()
 
 
+def test_a_view_of_much_is_saved_as_what_it_shows(run) -> None:
+    """A row that a callback keeps of a batch does not bring the batch with it."""
+
+    class Keeps(Callback):
+        row = torch.zeros(1000, 1000)[0]
+
+        def state_dict(self):
+            return {"row": self.row}
+
+        def load_state_dict(self, state):
+            pass
+
+    run(Keeps(), ModelCheckpoint("m.pt"), values=[1])
+    assert Path("m.pt").stat().st_size < 50_000
+
+
 # -- when -----------------------------------------------------------------------------------
 
 

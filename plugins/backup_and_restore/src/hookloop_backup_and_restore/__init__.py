@@ -182,6 +182,7 @@ class BackupAndRestore(Callback):
         if (due or signalled or asked) and place != self._saved:
             self._save(place)
         elif self.save_on_exception:
+            self._held = None  # its memory is used again, and half of it would be of two moments
             self._held = self._holding.copy(self.loop.state_dict())
         if asked:
             self._answered += asked

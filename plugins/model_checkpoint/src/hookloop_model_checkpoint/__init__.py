@@ -208,12 +208,11 @@ class ModelCheckpoint(Callback):
         self._kept.add(path, epoch, value, self._monitor)
         try:
             whole = self.model.state_dict() if self.save_weights_only else self.loop.state_dict()
+            state = self._snapshot.copy(whole)
+            writing = _file.writing(path, state, self.monitor, value)
             # What is small is made at once: beside training, which needs the interpreter as well,
             # it would take as long from it. What is left to the background is to wait for the disk.
-            small = bytes_of(whole) <= SMALL
-            state = (Snapshot(own=False) if small else self._snapshot).copy(whole)
-            writing = _file.writing(path, state, self.monitor, value)
-            content = _file.in_memory(writing) if small else writing
+            content = _file.in_memory(writing) if bytes_of(state) <= SMALL else writing
         except HookloopError as error:
             self._fail(error, path, before)
             return
