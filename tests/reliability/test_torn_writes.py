@@ -18,22 +18,22 @@ from write_paths import BROKEN, PATHS, in_memory
 
 #: Calls of the third save, and those of them that write: at least so many.
 CALLS = {
-    "file": (6, 1),
-    "state as .pt": (7, 2),
-    "state as folder": (20, 3),
-    "backup": (19, 3),
-    "whole checkpoint": (7, 2),
-    "weights": (7, 2),
-    "safetensors": (6, 1),
-    "keep last": (8, 2),
-    "keep best": (7, 1),
-    "best and last": (14, 4),
+    "file": (5, 1),
+    "state as .pt": (5, 1),
+    "state as folder": (19, 3),
+    "backup": (18, 3),
+    "whole checkpoint": (5, 1),
+    "weights": (5, 1),
+    "safetensors": (5, 1),
+    "keep last": (6, 1),
+    "keep best": (6, 1),
+    "best and last": (10, 2),
     "rows": (1, 1),
-    "rows with new columns": (6, 1),
+    "rows with new columns": (5, 1),
     "events": (2, 1),
     "spool": (2, 1),
-    "target of a spool": (6, 1),
-    "lock": (12, 1),
+    "target of a spool": (5, 1),
+    "lock": (11, 1),
 }
 
 

@@ -41,6 +41,34 @@ def test_states_are_saved_as_often_as_was_asked(
     assert list(run.places().values()) == places
 
 
+@pytest.mark.reliability("B7")
+def test_what_a_killed_run_left_goes_before_another_state_comes(tmp_path, monkeypatch) -> None:
+    """It died before it deleted the oldest; there is never more than one beyond those kept."""
+    model = torch.nn.Linear(1, 1)
+    killed = CallbackList([BackupAndRestore(tmp_path, keep=3)], model=model)
+    killed.on_train_begin()
+    for epoch in range(3):
+        killed.on_epoch_end(epoch)
+    killed.on_exception(KeyboardInterrupt())
+    most = 0
+
+    class Looks(files.Disk):
+        def replace(self, source: Path, target: Path) -> None:
+            nonlocal most
+            most = max(most, len([*tmp_path.glob("*state-*")]))
+            super().replace(source, target)
+
+    monkeypatch.setattr(files, "disk", Looks())
+    again = CallbackList([BackupAndRestore(tmp_path, keep=2)], model=model)
+    again.on_train_begin()
+    again.on_epoch_end(3)
+    again.on_exception(KeyboardInterrupt())
+    assert most == 3
+    assert [one.name for one in sorted(tmp_path.glob("state-*"))] == [
+        *("state-000003", "state-000004")
+    ]
+
+
 def test_saving_changes_nothing_in_the_run(run) -> None:
     """Weights and random numbers are those of the run without it."""
     weights = [run(*chosen).module.state_dict() for chosen in ((), (BackupAndRestore("b", 1),))]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hookloop import files
 from hookloop.checkpoints import STATE_FILES, delete_state, load_state, save_state
 from hookloop.errors import StateError, without_fix
 
@@ -80,12 +81,23 @@ def write(folder: Path, state: Mapping[str, Any], keep: int, damaged: Collection
     """
     number = max(map(_number, _numbered(folder)), default=0) + 1
     path = folder / f"state-{number:06d}"
+    left = _beyond(folder, keep, damaged)
+    if left:  # by a process that died before it deleted them: there is room for one more, not two
+        files.disk.sync_folder(folder)
+        _delete(left)
     save_state(path, state)
-    good = [one for one in found(folder) if one not in damaged]
-    for old in (*good[keep:], *damaged):
+    _delete([*_beyond(folder, keep, damaged), *damaged])
+    return path
+
+
+def _beyond(folder: Path, keep: int, damaged: Collection[Path]) -> list[Path]:
+    return [one for one in found(folder) if one not in damaged][keep:]
+
+
+def _delete(states: Iterable[Path]) -> None:
+    for old in states:
         with suppress(OSError):  # the next save tries again
             delete_state(old)
-    return path
 
 
 def delete(folder: Path) -> None:
