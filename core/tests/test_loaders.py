@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
 
 import torch
 from torch.utils.data import DataLoader, TensorDataset
@@ -65,3 +70,62 @@ def test_a_forked_child_writes_with_a_thread_of_its_own() -> None:
     child.kill()
     assert not alive
     assert child.exitcode == 0
+
+
+#: Trains on a loader whose worker persists, and drops it; then leaves another one in use.
+LEAVES = """
+import gc, time
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from hookloop import Trainer
+from hookloop.data import make_source
+
+DATA = TensorDataset(torch.zeros(16, 1), torch.zeros(16, 1))
+
+class Stuck(TensorDataset):
+    def __getitem__(self, index):
+        if index >= 8:
+            time.sleep(60)
+        return super().__getitem__(index)
+
+def train():
+    loader = DataLoader(DATA, 8, num_workers=1, persistent_workers=True)
+    trainer = Trainer(torch.nn.Linear(1, 1), loss="mse", optimizer="sgd", device="cpu")
+    trainer.fit(loader, verbose=0)
+
+if {trains}:
+    gc.disable()
+    train()
+    before = time.monotonic()
+    gc.collect()
+    print("waited", time.monotonic() - before > 4)
+else:
+    loader = DataLoader(Stuck(*DATA.tensors), 8, num_workers=2)
+    source = make_source(loader, batch_size=None, shuffle=False, device=torch.device("cpu"))
+    batches = source.batches(0, 0)
+    print("samples", next(batches)[2])
+"""
+
+
+def leave(*, trains: bool) -> str:
+    """Run the script, which has to end: within 30 seconds, and with what its workers hold."""
+    command = [sys.executable, "-c", LEAVES.format(trains=trains)]
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with subprocess.Popen(command, start_new_session=True, **told) as process:
+        try:
+            output, _ = process.communicate(timeout=30)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, output
+    return output
+
+
+def test_workers_that_persist_end_with_their_loader() -> None:
+    """At once, though the collector finds it, and torch would wait five seconds for each."""
+    assert leave(trains=True) == "waited False\n"
+
+
+def test_a_process_ends_though_workers_are_stuck() -> None:
+    """They block the signal by which Python ends what is left at exit, before it waits for them."""
+    assert leave(trains=False) == "samples 8\n"

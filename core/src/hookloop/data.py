@@ -24,7 +24,7 @@ from torch.utils.data import (
 
 from hookloop import rng
 from hookloop.errors import ArgumentError, DataError
-from hookloop.loaders import condition_of, order_of, own_iterator, persists, workers_ignore_signals
+from hookloop.loaders import begun, condition_of, order_of, own_iterator, persists
 from hookloop.structures import (
     are_numbers,
     as_tensor,
@@ -209,10 +209,9 @@ class IterableSource(Source):
         self._start = {"epoch": [one.get_state() for one in self._generators()]}
         by_index = skip > 0 and self._skips_indices()
         self._start_workers(epoch, seed)
-        with self._order(seed, epoch, resume), workers_ignore_signals(self._iterable):
-            iterator = iter(self._iterable)
+        with self._order(seed, epoch, resume), begun(self._iterable) as iterator:
             # Samplers draw their order with the first item, so that belongs in here too.
-            indices = iterator._sampler_iter if by_index else iterator  # type: ignore[attr-defined]
+            indices = iterator._sampler_iter if by_index else iterator
             head = list(islice(indices, skip if by_index else 1))
         if skip:
             head = []
@@ -228,8 +227,8 @@ class IterableSource(Source):
         loader = self._iterable
         if persists(loader) and loader._iterator is None:  # type: ignore[attr-defined]
             order = self._order(seed, epoch, {})
-            with self.untouched(), rng.fork(), order, workers_ignore_signals(loader):
-                iter(loader)
+            with self.untouched(), rng.fork(), order, begun(loader):
+                pass
 
     def _order(
         self, seed: int, epoch: int, resume: Mapping[str, Any]

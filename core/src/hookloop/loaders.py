@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
+from multiprocessing import active_children
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakSet, proxy
 
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
@@ -66,20 +68,51 @@ def _set_aside(loader: Any) -> Iterator[None]:
             _IN_USE.discard(loader)
 
 
-def workers_ignore_signals(loader: Any) -> AbstractContextManager[None]:
-    """Start a loader's workers with the signals that a run heeds blocked, which they inherit.
+@contextmanager
+def begun(loader: Any) -> Iterator[Any]:
+    """Begin an epoch, and give its iterator; workers are started out of reach of signals.
 
-    A scheduler signals the whole process group, and a worker that dies of it would end the run in
-    the middle of a batch.
+    They inherit that the signals are blocked which a run heeds: a scheduler signals the whole
+    process group, and a worker that dies of it would end the run in the middle of a batch.
     """
     blocks = getattr(loader, "num_workers", 0) and hasattr(signal, "pthread_sigmask")
-    return _signals_blocked() if blocks else nullcontext()
+    with _signals_blocked() if blocks else nullcontext():
+        iterator = iter(loader)
+        if isinstance(loader, DataLoader):
+            _keep_queues(iterator)
+        yield iterator
+
+
+def _keep_queues(iterator: Any) -> None:
+    """Have workers hear that they should end, though it is the collector that finds the iterator.
+
+    What is garbage with it is closed before it can say so. What a live process holds is not.
+    """
+    workers, queues = (getattr(iterator, name, ()) for name in ("_workers", "_index_queues"))
+    for worker, queue in zip(workers, queues, strict=False):
+        worker.hookloop_queue = queue
 
 
 @contextmanager
 def _signals_blocked() -> Iterator[None]:
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, heeded())
+    before, others = signal.pthread_sigmask(signal.SIG_BLOCK, heeded()), {*active_children()}
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for worker in {*active_children()} - others:
+            popen: Any = worker._popen  # type: ignore[attr-defined]
+            # A proxy, as in a cycle it would keep its file open until the collector runs.
+            popen.terminate = partial(_kill, proxy(popen))
+
+
+def _kill(popen: Any) -> None:
+    """End a worker that blocks SIGTERM, by which torch and Python end one that is stuck.
+
+    Python then waits for it, for ever. torch raises an error in here if it still watches the
+    worker, as it does when the process exits.
+    """
+    with suppress(RuntimeError):
+        popen.kill()
+        popen.wait(5)
+    popen.wait(5)
