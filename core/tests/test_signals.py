@@ -112,9 +112,10 @@ LOADER = "DataLoader(TensorDataset(X, Y), 1, num_workers={}, multiprocessing_con
 
 
 @pytest.mark.reliability("D7")
-def test_a_signal_to_the_process_group_leaves_loader_workers_alone():
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_a_signal_to_the_process_group_leaves_loader_workers_alone(start):
     """As a scheduler sends it: the workers ignore it, so the batch can be finished."""
-    done = run(TO_ALL.format("TERM"), data=LOADER.format(2, "fork"))
+    done = run(TO_ALL.format("TERM"), data=LOADER.format(2, start))
     told = [*ORDER[:-1], "workers 2", ORDER[-1]]
     assert done.stdout.splitlines() == [*told, "end interrupted", "[0] interrupted signal 15"]
     assert (done.returncode, done.stderr) == (143, "")

@@ -24,7 +24,7 @@ from torch.utils.data import (
 
 from hookloop import rng
 from hookloop.errors import ArgumentError, DataError
-from hookloop.loaders import begun, condition_of, order_of, own_iterator, persists
+from hookloop.loaders import begin, condition_of, order_of, own_iterator, persists
 from hookloop.structures import (
     are_numbers,
     as_tensor,
@@ -209,7 +209,8 @@ class IterableSource(Source):
         self._start = {"epoch": [one.get_state() for one in self._generators()]}
         by_index = skip > 0 and self._skips_indices()
         self._start_workers(epoch, seed)
-        with self._order(seed, epoch, resume), begun(self._iterable) as iterator:
+        with self._order(seed, epoch, resume):
+            iterator: Any = begin(self._iterable)
             # Samplers draw their order with the first item, so that belongs in here too.
             indices = iterator._sampler_iter if by_index else iterator
             head = list(islice(indices, skip if by_index else 1))
@@ -226,9 +227,8 @@ class IterableSource(Source):
         """
         loader = self._iterable
         if persists(loader) and loader._iterator is None:  # type: ignore[attr-defined]
-            order = self._order(seed, epoch, {})
-            with self.untouched(), rng.fork(), order, begun(loader):
-                pass
+            with self.untouched(), rng.fork(), self._order(seed, epoch, {}):
+                begin(loader)
 
     def _order(
         self, seed: int, epoch: int, resume: Mapping[str, Any]

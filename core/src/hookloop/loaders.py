@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
-from multiprocessing import active_children
+from multiprocessing import active_children, get_context, resource_tracker
 from typing import Any
 from weakref import WeakSet, proxy
 
@@ -68,19 +68,19 @@ def _set_aside(loader: Any) -> Iterator[None]:
             _IN_USE.discard(loader)
 
 
-@contextmanager
-def begun(loader: Any) -> Iterator[Any]:
+def begin(loader: Any) -> Iterator[Any]:
     """Begin an epoch, and give its iterator; workers are started out of reach of signals.
 
     They inherit that the signals are blocked which a run heeds: a scheduler signals the whole
     process group, and a worker that dies of it would end the run in the middle of a batch.
     """
-    blocks = getattr(loader, "num_workers", 0) and hasattr(signal, "pthread_sigmask")
-    with _signals_blocked() if blocks else nullcontext():
-        iterator = iter(loader)
-        if isinstance(loader, DataLoader):
-            _keep_queues(iterator)
-        yield iterator
+    if not getattr(loader, "num_workers", 0) or not hasattr(signal, "pthread_sigmask"):
+        return iter(loader)
+    context = getattr(loader, "multiprocessing_context", None) or get_context()
+    with _signals_blocked(forks=context.get_start_method() == "fork"):
+        iterator: Iterator[Any] = iter(loader)
+    _keep_queues(iterator)
+    return iterator
 
 
 def _keep_queues(iterator: Any) -> None:
@@ -94,8 +94,11 @@ def _keep_queues(iterator: Any) -> None:
 
 
 @contextmanager
-def _signals_blocked() -> Iterator[None]:
+def _signals_blocked(*, forks: bool) -> Iterator[None]:
     before, others = signal.pthread_sigmask(signal.SIG_BLOCK, heeded()), {*active_children()}
+    if not forks:  # then Python needs a process more, and lets signals through after starting it
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, heeded())
     try:
         yield
     finally:
