@@ -7,7 +7,6 @@ import threading
 from pathlib import Path
 from typing import IO, Any
 
-import hookloop_model_checkpoint
 import pytest
 import torch
 from hookloop_model_checkpoint import ModelCheckpoint
@@ -15,12 +14,6 @@ from hookloop_model_checkpoint import ModelCheckpoint
 import hookloop
 from hookloop import Callback, CallbackList, Trainer, files
 from hookloop.errors import FileError
-
-
-@pytest.fixture(autouse=True, params=[2**20, 0], ids=["small", "large"])
-def size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have the same state count as small, which is made at once, and as large, which is copied."""
-    monkeypatch.setattr(hookloop_model_checkpoint, "SMALL", request.param)
 
 
 class FullDisk(files.Disk):

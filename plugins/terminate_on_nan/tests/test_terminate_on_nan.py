@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 from hookloop_terminate_on_nan import TerminateOnNaN
+from hookloop_terminate_on_nan._finding import are_finite
 
 from hookloop import Callback, CallbackList, Trainer, load
 from hookloop.errors import SettingError
@@ -133,6 +134,23 @@ class Saves(Callback):
 
     def on_epoch_checkpoint(self) -> None:
         torch.save(self.model.state_dict(), self.path)
+
+
+@pytest.mark.parametrize(
+    ("weights", "finite"),
+    [
+        ([3e38, 3e38], True),
+        ([1.0, NAN], False),
+        ([INF, 1.0], False),
+        ([INF, -INF], False),
+        ([1j, complex(0, INF)], False),
+        ([1, 2], True),
+        ([], True),
+    ],
+)
+def test_weights_are_finite_whatever_their_sum_is(weights: list[Any], finite: bool) -> None:
+    """Large ones may have a sum that is not."""
+    assert are_finite([torch.ones(2), torch.tensor(weights)]) is finite
 
 
 def test_weights_that_a_finite_loss_has_spoilt_are_neither_evaluated_nor_saved(

@@ -14,7 +14,6 @@ from hookloop import Callback, Logs, files
 from hookloop.copying import Snapshot
 from hookloop.errors import HookloopError
 from hookloop.monitor import Monitor
-from hookloop.plain import bytes_of
 from hookloop.saving import Failures, Trigger, finish, read_frequency, warn_of_little_room
 from hookloop.templates import PathTemplate
 from hookloop_model_checkpoint import _checks, _file
@@ -25,9 +24,6 @@ from hookloop_model_checkpoint._saving import Saving, begin
 
 __all__ = ["ModelCheckpoint"]
 __version__ = "0.1.0"
-
-#: Bytes up to which a checkpoint is small.
-SMALL = 2**20
 
 
 class ModelCheckpoint(Callback):
@@ -199,7 +195,7 @@ class ModelCheckpoint(Callback):
     # -- saving ------------------------------------------------------------------------------
 
     def _save(self, path: str, logs: Mapping[str, Any], epoch: int, value: float | None) -> None:
-        """Copy the state, to where no earlier save is reading, and have it written."""
+        """Copy the state, into memory that no earlier save is using, and have it written."""
         if self.verbose:
             self.loop.message(f"Epoch {epoch}: {self._reason(value)}saving model to {path}")
         before = self._decided()
@@ -209,15 +205,10 @@ class ModelCheckpoint(Callback):
         try:
             whole = self.model.state_dict() if self.save_weights_only else self.loop.state_dict()
             state = self._snapshot.copy(whole)
-            writing = _file.writing(path, state, self.monitor, value)
-            # What is small is made at once: beside training, which needs the interpreter as well,
-            # it would take as long from it. What is left to the background is to wait for the disk.
-            content = _file.in_memory(writing) if bytes_of(state) <= SMALL else writing
         except HookloopError as error:
             self._fail(error, path, before)
             return
-        needed, old = partial(bytes_of, state), list(self._kept.doomed)
-        job = partial(_file.write, path, content, needed, old)
+        job = partial(_file.write, path, state, self.monitor, value, list(self._kept.doomed))
         self._saving = Saving(path, logs, before, begin(job, background=self.async_save))
         self._settle(wait=not self.async_save)
 

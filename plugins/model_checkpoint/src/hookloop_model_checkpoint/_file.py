@@ -7,20 +7,19 @@ seen by who loads the file.
 
 from __future__ import annotations
 
-import io
 import json
 import struct
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import IO, Any
 
 from hookloop import files
 from hookloop.checkpoints import pt_record, pt_writer, safetensors_writer
-from hookloop.files import Content
+from hookloop.plain import bytes_of
 
 _WEIGHTS = (".safetensors", ".weights.pt", ".weights.h5")
 _RECORD = "hookloop.monitored"
-Writing = Callable[[IO[bytes]], None]
 
 
 def holds_weights_only(path: str) -> bool:
@@ -28,41 +27,23 @@ def holds_weights_only(path: str) -> bool:
     return path.lower().endswith(_WEIGHTS)
 
 
-def writing(path: str, state: Any, monitor: str, value: float | None) -> Writing:
-    """Give what writes a checkpoint into a binary file.
-
-    Args:
-        path: The file, whose suffix decides its format.
-        state: The state of a run, or weights by name.
-        monitor: Name of the quantity for which it is saved.
-        value: Its value, or None where nothing is monitored.
-    """
-    record = "" if value is None else json.dumps({_RECORD: monitor, "value": value})
-    if path.lower().endswith(".safetensors"):
-        return safetensors_writer(state, {_RECORD: record} if record else {})
-    return pt_writer(state, record)
-
-
-def in_memory(writing: Writing) -> bytes:
-    """Make the bytes of a checkpoint now."""
-    made = io.BytesIO()
-    writing(made)
-    return made.getvalue()
-
-
-def write(path: str, content: Content, needed: Callable[[], int], old: Sequence[str]) -> list[str]:
+def write(
+    path: str, state: Any, monitor: str, value: float | None, old: Sequence[str]
+) -> list[str]:
     """Write a checkpoint durably, and only then delete older ones.
 
     Args:
         path: The file.
-        content: What it consists of.
-        needed: Tells about how many bytes that are.
+        state: The state of a run, or weights by name.
+        monitor: Name of the quantity for which it is saved.
+        value: Its value, or None where nothing is monitored.
         old: Files to delete.
 
     Returns:
         Those that could not be deleted.
     """
-    files.atomic_write(path, content, needed=needed)
+    record = "" if value is None else json.dumps({_RECORD: monitor, "value": value})
+    files.atomic_write(path, _content(path, state, record), needed=partial(bytes_of, state))
     left = []
     for one in old:
         try:
@@ -70,6 +51,13 @@ def write(path: str, content: Content, needed: Callable[[], int], old: Sequence[
         except OSError:
             left.append(one)
     return left
+
+
+def _content(path: str, state: Any, record: str) -> Callable[[IO[bytes]], None]:
+    if not path.lower().endswith(".safetensors"):
+        return pt_writer(state, record)
+    metadata = {_RECORD: record} if record else {}
+    return safetensors_writer(state, metadata)
 
 
 def recorded(path: str, monitor: str) -> float | None:

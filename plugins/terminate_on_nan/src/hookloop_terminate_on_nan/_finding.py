@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -71,8 +72,12 @@ def is_finite(value: Any) -> bool:
 
 def are_finite(tensors: Iterable[Tensor]) -> bool:
     """Tell whether all elements of all tensors are finite; waits for an accelerator."""
-    # All are asked for before the first answer is waited for.
-    return all(found.item() for found in [one.detach().isfinite().all() for one in tensors])
+    # All are added up before the first sum is waited for. A sum takes a third of the time of asking
+    # for each element, and can be infinite where none of them is: those are asked.
+    sums = [(one.detach(), one.detach().sum()) for one in tensors]
+    return all(
+        cmath.isfinite(total.item()) or bool(one.isfinite().all().item()) for one, total in sums
+    )
 
 
 def one_number(value: Any) -> Any:
