@@ -147,11 +147,11 @@ def _refuse_without_self(
 ) -> None:
     """Refuse a method without ``self``, which would get the callback as its first argument."""
     method = next((vars_[written] for vars_ in classes if written in vars_), None)
-    if not inspect.isfunction(method):
+    code = getattr(inspect.unwrap(method), "__code__", None) if inspect.isfunction(method) else None
+    if code is None:
         return
-    first = next(iter(inspect.signature(method).parameters.values()), None)
-    keyword_only = first is not None and first.kind is first.KEYWORD_ONLY
-    if first is None or keyword_only or first.name in arguments:
+    takes_some = code.co_argcount or code.co_flags & inspect.CO_VARARGS
+    if not takes_some or (code.co_argcount and code.co_varnames[0] in arguments):
         raise HookError(f"{who} does not take self.", fix=f"def {written}(self, ...)")
 
 
