@@ -121,7 +121,7 @@ wheels: venv
 		$(BIN)/python -m build --quiet --wheel --no-isolation --outdir wheels $$folder || exit 1; done
 	ls wheels
 
-# hookloop beside the loop by hand: two minutes. A device: make bench ARGS="--device cuda".
+# hookloop beside the loop by hand: three minutes. A device: make bench ARGS="--device cuda".
 bench: venv
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 

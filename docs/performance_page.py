@@ -14,8 +14,8 @@ NOISE = 0.03
 WHY = {
     "epochs of 5 steps, tiny, realistic": (
         "an epoch takes a millisecond here, and hookloop's checkpoint of each is on the disk "
-        "(`fsync`) before the next is written; the others leave theirs to the system, and a power "
-        "cut takes it"
+        "(`fsync`) before the next is written, which is a tenth of what it takes; the others leave "
+        "theirs to the system, and a power cut takes it"
     ),
     "import": (
         "the import is that of torch, which everybody has; hookloop's own part, with pluggy and "
@@ -110,7 +110,7 @@ by which its steps are slower than beside another process that writes as much. A
 them, as it uses the same caches and the same memory; with that in it, the next column."""
 HOW = """\
 ```console
-make bench          # beside the loop by hand: about two minutes
+make bench          # beside the loop by hand: about three minutes
 make bench-peers    # beside other trainers, in an environment of their own
 make bench-growth   # how costs grow
 make bench-check    # exits with 1 if a figure is past its bound

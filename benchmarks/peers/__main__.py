@@ -39,6 +39,7 @@ def processes(rounds: int, device: str) -> tuple[dict[str, dict[str, Ratio]], Ta
     """Start everybody in processes of their own."""
     say("start-up and memory, in processes of their own")
     taken: dict[str, list[dict[str, float]]] = {name: [] for name in TRAINERS}
+    alone.elsewhere("hookloop", device)  # its files are compiled then, as those of installed ones
 
     def one(name: str) -> list[float]:
         taken[name].append(alone.elsewhere(name, device))

@@ -9,6 +9,7 @@ process had, and the same of the GPU.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -64,15 +65,14 @@ def _peak() -> float:
 
 
 def elsewhere(name: str, device: str) -> dict[str, float]:
-    """Do the same in a new process."""
+    """Do the same in a new process, which may use compiled files of everybody's."""
     command = [sys.executable, str(Path(__file__).resolve()), name, device]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    kept = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=kept)
     found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
 if __name__ == "__main__":
-    import os
-
     os.environ["KERAS_BACKEND"] = "torch"
     print(json.dumps(here(sys.argv[1], sys.argv[2])))
