@@ -10,8 +10,8 @@ collector off, as its rounds fall where they fall.
 
 Measured twice: with one long epoch, which is the step; and with 5 steps an epoch, which is the
 step and a fifth of what is done between two epochs. There the realistic callbacks write a row and
-a checkpoint after every fifth step, and are compared with a loop that does so by hand; in time
-alone, as most of it is waiting for the disk.
+a checkpoint after every fifth step, and are compared with a loop that does so by hand. What decides
+there is time, as much of it is waiting for the disk.
 """
 
 from __future__ import annotations
