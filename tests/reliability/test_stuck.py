@@ -132,6 +132,7 @@ class Hangs(files.Disk):
 
 files.disk, saving.PATIENCE = Hangs(), 0.05
 signal.signal(signal.SIGUSR2, lambda *_: released.set())
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where pytest runs with "&"
 trainer = Trainer(nn.Linear(2, 1), loss="mse", optimizer="sgd", device="cpu")
 x = torch.linspace(-1, 1, 8).reshape(4, 2)
 try:
