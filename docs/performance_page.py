@@ -57,8 +57,9 @@ loop by hand."""
 CALLBACKS = """\
 *Realistic* is a progress bar, a CSV, early stopping, a checkpoint an epoch, a learning rate that
 follows the loss, and a guard against NaN: by the trainer's own callbacks where it has them, by a
-few lines of ours where it has none. *Tiny* is a network of 16-32-1 with batches of 32, *mid* one
-of 784-512-10 with batches of 128, on one thread. Everybody gets the same ready-made batches, the
+few lines of ours where it has none. The loop by hand, that of all rows, trains and does nothing of
+it. *Tiny* is a network of 16-32-1 with batches of 32, *mid* one of 784-512-10 with batches of 128,
+on one thread. Everybody gets the same ready-made batches, the
 same `torch.optim.Adam` (Keras its own), and everything off that can be off. The best of a row, and
 who cannot be told from it, are **bold**."""
 
@@ -84,7 +85,9 @@ def page(results: Path, note: str) -> str:
         "Each is a ratio: to the loop by hand, to direct calls of the methods, to the least that\n"
         "Python does, to a `DataLoader` over the same arrays, to one copy of the state. With 5\n"
         "steps an epoch the realistic callbacks are set beside a loop that does the same by hand:\n"
-        "a row, and a synced checkpoint from which the run goes on as if nothing had been.",
+        "a row, and a synced checkpoint from which the run goes on as if nothing had been. The\n"
+        "loop by hand has `torch.optim.Adam` as it is; by name it is the fused one, which by hand\n"
+        "is `fused=True`.",
         by_hand_tables(bench),
         "## Beside other trainers",
         CALLBACKS,
@@ -109,7 +112,10 @@ def page(results: Path, note: str) -> str:
 SAVING = """\
 Time is what training stands still in the hook, and waits for the interpreter's lock behind it, and
 by which its steps are slower than beside another process that writes as much. Any writer slows
-them, as it uses the same caches and the same memory; with that in it, the next column."""
+them, as it uses the same caches and the same memory; with that in it, the next column.
+From the second save on: the first one fills fresh memory, which takes several times as long, and
+one that comes while the last is being written waits for it. `.safetensors` holds the weights alone.
+In place (`async_save=False`), training waits for sums and disk: dearer than `torch.save`."""
 HOW = """\
 ```console
 make bench          # beside the loop by hand: about three minutes

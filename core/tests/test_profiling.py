@@ -97,7 +97,7 @@ def test_a_plugin_that_blocks_is_named_with_the_hook_it_blocks_in(
         "fix: do less in it, or do it every hundred batches",
     ]
     assert said[2:4] == [
-        "Time of the callbacks, of 86.1 s; a step takes 11 s",
+        "Time of the callbacks in a run of 86.1 s; a step takes 11 s",
         "callback           hook                  calls  a call  in all  share",
     ]
     assert set(said[4:8]) == {

@@ -257,6 +257,10 @@ WRONG = [
         "'history: every=2': a colon comes before the settings.\nfix: write \"history:every=2\"",
     ),
     (
+        "early_stopping:restore-best=true",
+        "'early_stopping:restore-best=true': no setting has a hyphen in its name.\nfix: write \"restore_best=\"",
+    ),
+    (
         "mine:Ema:every=2;path=x",
         "Ema: every='2;path=x' is a str, not int."
         '\nfix: put commas between settings: "Ema:every=...,..."',

@@ -108,7 +108,9 @@ class Profile:
         rest = whole - sum(one.seconds for one in self.spent.values())
         rows.append(("(everything else)", "", "", "", _told(rest), f"{rest / whole:.1%}"))
         step = _of(self.step_seconds, self.steps)
-        return f"Time of the callbacks, of {_told(whole)}; a step takes {step}\n{table(rows)}"
+        return (
+            f"Time of the callbacks in a run of {_told(whole)}; a step takes {step}\n{table(rows)}"
+        )
 
     def _begin(self, loop: Any) -> None:
         self._began = self.clock() - sum(one.seconds for one in self.spent.values())

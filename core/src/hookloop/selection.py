@@ -81,6 +81,10 @@ def parse(text: str) -> tuple[str, dict[str, Any]]:
     if not reference:
         message = f"{text!r} names no callback."
         raise SelectionError(message, fix='write it as "early_stopping:patience=3"')
+    dashed = re.search(r":(\w+(?:-\w+)+)=", reference)
+    if dashed:
+        message = f"{text!r}: no setting has a hyphen in its name."
+        raise SelectionError(message, fix=f'write "{dashed[1].replace("-", "_")}="')
     apart = re.fullmatch(r"([\w./:-]+)\W+([A-Za-z_]\w*=.*)", reference)
     if apart:
         name, settings = apart[1].rstrip(":"), apart[2].removesuffix(")")
