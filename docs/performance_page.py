@@ -14,8 +14,8 @@ NOISE = 0.03
 WHY = {
     "epochs of 5 steps, tiny, realistic": (
         "an epoch takes a millisecond here, and hookloop's checkpoint of each is on the disk "
-        "(`fsync`) before the next is written, which is a tenth of what it takes; the others leave "
-        "theirs to the system, and a power cut takes it"
+        "(`fsync`) before the next is written; the others leave theirs to the system, and a power "
+        "cut takes it"
     ),
     "import": (
         "the import is that of torch, which everybody has; hookloop's own part, with pluggy and "

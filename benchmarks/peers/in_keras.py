@@ -61,7 +61,9 @@ def train(job: Job) -> None:
     inputs, hidden, outputs, _ = SHAPES[job.model]
     dense = keras.layers.Dense
     layers = [keras.layers.Input((inputs,)), dense(hidden, activation="relu"), dense(outputs)]
-    model = keras.Sequential([*layers, *[Beside()] * (job.model == "large")])
+    if job.model == "large":
+        layers.append(Beside())
+    model = keras.Sequential(layers)
     entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer="adam", loss=entropy if job.model == "mid" else "mse")
     with contextlib.redirect_stdout(Terminal()):

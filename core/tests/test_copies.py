@@ -87,12 +87,26 @@ ENDLESS.append(ENDLESS)
 
 
 @pytest.mark.parametrize(
-    "value", [torch.ones(2, device="meta"), ENDLESS], ids=["no values", "a cycle"]
+    "value",
+    [torch.ones(2, device="meta"), ENDLESS, [{1}, ENDLESS]],
+    ids=["no values", "a cycle", "a cycle behind what no file can hold"],
 )
 def test_what_cannot_be_copied_is_an_error_of_ours(value: Any) -> None:
     """So that on_save_error decides what becomes of the run."""
     with pytest.raises(StateError, match="The state cannot be copied"):
         Snapshot(own=True).copy({"odd": value})
+
+
+def test_a_copy_has_the_layout_of_what_was_copied() -> None:
+    """Fused optimizers take their numbers as they lie in memory, so another's room is no room."""
+    last = torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last)
+    plain = torch.randn(2, 3, 4, 4)
+    snapshot = Snapshot(own=True)
+    snapshot.copy([plain, last])
+    copied = snapshot.copy([last, plain, last])
+    assert [one.stride() for one in copied] == [last.stride(), plain.stride(), last.stride()]
+    assert copied[0].equal(last)
+    assert copied[1].equal(plain)
 
 
 def test_from_cuda_all_copies_are_under_way_before_the_one_wait(state, monkeypatch) -> None:
@@ -245,6 +259,15 @@ def test_a_tensor_that_says_more_than_it_holds_is_written_whole(tmp_path: Path) 
         pt_writer({"a": value, "again": value})(file)
     assert path.stat().st_size < 25_000_000
     assert load_checkpoint(path)["a"].equal(value)
+
+
+@pytest.mark.parametrize("kind", ["float8_e5m2", "uint16"])
+def test_newer_types_that_say_more_than_they_hold_are_written_whole(tmp_path, kind: str) -> None:
+    """Torch takes them apart in another way."""
+    value = torch.ones(1).to(getattr(torch, kind)).expand(2**25)
+    with open(tmp_path / "a.pt", "wb") as file:
+        pt_writer({"a": value})(file)
+    assert load_checkpoint(tmp_path / "a.pt")["a"].shape == (2**25,)
 
 
 @pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning")

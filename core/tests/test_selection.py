@@ -258,7 +258,8 @@ WRONG = [
     ),
     (
         "early_stopping:restore-best=true",
-        "'early_stopping:restore-best=true': no setting has a hyphen in its name.\nfix: write \"restore_best=\"",
+        "'early_stopping:restore-best=true': no setting has a hyphen in its name."
+        '\nfix: write "restore_best="',
     ),
     (
         "mine:Ema:every=2;path=x",

@@ -13,8 +13,9 @@ import threading
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
 
-from hookloop import Callback, Trainer
+from hookloop import Callback, Trainer, loaders
 
 X = torch.linspace(-1, 1, 8).reshape(4, 2)
 Y = X.sum(1, keepdim=True)
@@ -119,6 +120,20 @@ def test_a_signal_to_the_process_group_leaves_loader_workers_alone(start):
     told = [*ORDER[:-1], "workers 2", ORDER[-1]]
     assert done.stdout.splitlines() == [*told, "end interrupted", "[0] interrupted signal 15"]
     assert (done.returncode, done.stderr) == (143, "")
+
+
+def test_signals_are_let_through_again_where_workers_cannot_be_started(monkeypatch):
+    """A process that stayed deaf to Ctrl+C could not be left."""
+
+    def fails():
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(loaders.resource_tracker, "ensure_running", fails)
+    data = TensorDataset(torch.zeros(2, 1))
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with pytest.raises(OSError, match="no more processes"):
+        loaders.begin(DataLoader(data, num_workers=1, multiprocessing_context="spawn"))
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
 
 
 @pytest.mark.reliability("D2", "D7")

@@ -52,11 +52,10 @@ class Snapshot:
         """
         self._taken, self._shared = {}, {}
         try:
-            copied = self._copy(state)
+            copied = self._whole(state)
             self._kept = self._taken
-        except _UnsavableError as error:
-            found = {id(value): path for path, value in find_unsavable(state, "state")}
-            raise unsavable(error.value, found.get(id(error.value), "state")) from None
+        except StateError:
+            raise
         except (NotImplementedError, TypeError, ValueError, RecursionError) as error:
             fix = "keep numbers, text, lists, dicts and tensors with values in it, and no cycles"
             raise StateError(f"The state cannot be copied: {error}.", fix=fix) from error
@@ -64,6 +63,13 @@ class Snapshot:
             _arrived(self._under_way)
             self._taken, self._shared, self._under_way = {}, {}, set()
         return copied
+
+    def _whole(self, state: Any) -> Any:
+        try:
+            return self._copy(state)
+        except _UnsavableError as error:
+            found = {id(value): path for path, value in find_unsavable(state, "state")}
+            raise unsavable(error.value, found.get(id(error.value), "state")) from None
 
     def _copy(self, value: Any) -> Any:
         kind = type(value)
@@ -96,7 +102,7 @@ class Snapshot:
         key = (value.device, value.data_ptr(), value.dtype, value.shape, value.stride())
         if value.numel() and key in self._shared:  # tied weights stay tied, and are written once
             return self._shared[key]
-        like = (value.dtype, value.shape)
+        like = (value.device.type, value.dtype, value.shape, value.stride())
         kept = self._kept.get(like)
         room = kept.pop(0) if kept else _memory_for(value)
         if _is_on_cuda(value):

@@ -101,7 +101,7 @@ def atomic_write(
     Args:
         path: The file.
         content: Its bytes, or a function that writes them into a binary file.
-        needed: Tells about how many bytes that are, for the error if there is no room.
+        needed: Gives about how many bytes that are; asked only if writing fails.
 
     Raises:
         FileError: If it cannot be written; the old file is there as it was.
@@ -126,7 +126,7 @@ def replace_folder(
     Args:
         path: The folder. One that `replace_folder` made before is replaced.
         contents: For each file name, its bytes, or a function that writes them in order.
-        needed: Tells about how many bytes that are, for the error if there is no room.
+        needed: Gives about how many bytes that are; asked only if writing fails.
         about: What else the manifest says: plain data for people who look at it.
 
     Raises:

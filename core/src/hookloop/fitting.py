@@ -210,7 +210,7 @@ class Fitting:
             signalled = loop.signal is not None  # a later one is for the next batch's savers
             if saves and not done:
                 self._ask(index, logs)
-            if not done if signalled else loop.asked or loop.flagged():
+            if not done if signalled else (loop.asked or loop.flagged()):
                 break  # on a signal only after the window, where the state can be saved
         self._after_batches(index, done, window, logs)
 

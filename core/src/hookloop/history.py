@@ -40,7 +40,7 @@ class BaseLogger(Callback):
     def on_epoch_end(self, logs: Logs) -> None:
         found = {**self._means.result(), **dict(logs.raw_items())}
         logs.clear()
-        dict.update(logs, found)  # unread, and cut off from what may change it already
+        dict.update(logs, found)  # not read here; detached already
 
     def state_dict(self) -> dict[str, Any]:
         return self._means.state_dict()

@@ -50,7 +50,7 @@ def weigh(value: Any, largest: float, depth: int = 0, known: dict[int, int] | No
             if type(part) is str:  # most of them, without a call for each
                 weight += 4 * len(part)
             elif type(part) not in PLAIN:
-                weight += weigh(part, largest, depth + 1, known)
+                weight += weigh(part, largest, depth + 1, known) - 16
         known[id(value)] = weight
     if not depth and known[id(value)] > LONGEST_PICKLE:
         raise ValueError(f"it holds more than {LONGEST_PICKLE:,} bytes beside its tensors")

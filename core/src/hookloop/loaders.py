@@ -95,11 +95,12 @@ def _keep_queues(iterator: Any) -> None:
 
 @contextmanager
 def _signals_blocked(*, forks: bool) -> Iterator[None]:
-    before, others = signal.pthread_sigmask(signal.SIG_BLOCK, heeded()), {*active_children()}
-    if not forks:  # then Python needs a process more, and lets signals through after starting it
-        resource_tracker.ensure_running()
-        signal.pthread_sigmask(signal.SIG_BLOCK, heeded())
+    others = {*active_children()}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, heeded())
     try:
+        if not forks:  # then Python needs one process more, after which it lets signals through
+            resource_tracker.ensure_running()
+            signal.pthread_sigmask(signal.SIG_BLOCK, heeded())
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

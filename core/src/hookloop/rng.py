@@ -41,12 +41,17 @@ class _Fork:
         self._numbers, self._torch = twister.take(), torch.get_rng_state()
         cuda = cuda_in_use()
         self._cuda = torch.cuda.get_rng_state_all() if cuda else []
-        if self._seed is not None:
+        if self._seed is None:
+            return
+        try:
             # torch.manual_seed takes as long as all the rest: for each kind of accelerator that is
             # not in use it formats a traceback.
             _seed(self._seed, torch.default_generator.manual_seed)
             if cuda:
                 torch.cuda.manual_seed_all(self._seed)
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *error: object) -> None:
         import torch

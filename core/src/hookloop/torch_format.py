@@ -18,6 +18,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from hookloop.plain import unsavable
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -88,15 +90,16 @@ class _Pickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
         import torch
 
+        if torch.is_storage(value):
+            raise unsavable(value, "an attribute of a tensor")
         if not isinstance(value, torch.Tensor):
             return NotImplemented
-        kind = self._kinds.get(value.dtype)
-        if kind is None or not _is_simple(value):
-            return self._without_storages(value.__reduce_ex__(2))  # type: ignore[no-untyped-call]
+        simple, kind = _is_simple(value), self._kinds.get(value.dtype)
+        if simple and value.nbytes > value.untyped_storage().nbytes():
+            value = value.contiguous()  # expanded: written whole, as readers look at its size
+        if kind is None or not simple:
+            return self._without_storages(value.__reduce_ex__(2))
         storage = value.untyped_storage()
-        if value.nbytes > storage.nbytes():  # expanded: written whole, as readers look at its size
-            value = value.contiguous()
-            storage = value.untyped_storage()
         held = self._placeholder(storage, kind, storage.nbytes() // value.itemsize)
         hooks: OrderedDict[Any, Any] = OrderedDict()
         view = (value.storage_offset(), tuple(value.size()), value.stride())
@@ -127,8 +130,8 @@ def _is_simple(value: Tensor) -> bool:
     import torch
 
     plain = type(value) is torch.Tensor and value.layout is torch.strided and value.is_cpu
-    odd = value.is_nested or value.requires_grad or value.is_conj() or value.is_neg()
-    return plain and not odd and not value.__dict__
+    odd = value.is_nested or value.is_conj() or value.is_neg() or value._is_zerotensor()
+    return plain and not odd and not value.requires_grad and not value.__dict__
 
 
 @cache

@@ -153,6 +153,12 @@ def test_weights_are_finite_whatever_their_sum_is(weights: list[Any], finite: bo
     assert are_finite([torch.ones(2), torch.tensor(weights)]) is finite
 
 
+@pytest.mark.parametrize(("value", "finite"), [(1.0, True), (INF, False), (NAN, False)])
+def test_types_that_cannot_be_added_up_are_looked_at_too(value: float, finite: bool) -> None:
+    """Torch has no sum of them."""
+    assert are_finite([torch.tensor([1.0, value]).to(torch.float8_e5m2)]) is finite
+
+
 def test_weights_that_a_finite_loss_has_spoilt_are_neither_evaluated_nor_saved(
     tmp_path: Path,
 ) -> None:

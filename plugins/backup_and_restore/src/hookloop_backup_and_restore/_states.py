@@ -68,7 +68,7 @@ def newest(folder: Path) -> Newest:
 
 
 def write(folder: Path, state: Mapping[str, Any], keep: int, damaged: Collection[Path]) -> Path:
-    """Write a state durably, and only then delete older ones.
+    """Delete what is beyond ``keep`` already, write a state durably, then delete what it replaces.
 
     Args:
         folder: Where to.

@@ -74,10 +74,19 @@ def are_finite(tensors: Iterable[Tensor]) -> bool:
     """Tell whether all elements of all tensors are finite; waits for an accelerator."""
     # All are added up before the first sum is waited for. A sum takes a third of the time of asking
     # for each element, and can be infinite where none of them is: those are asked.
-    sums = [(one.detach(), one.detach().sum()) for one in tensors]
+    sums = [(one, _sum(one)) for one in (one.detach() for one in tensors)]
     return all(
-        cmath.isfinite(total.item()) or bool(one.isfinite().all().item()) for one, total in sums
+        (total is not None and cmath.isfinite(total.item())) or one.isfinite().all().item()
+        for one, total in sums
     )
+
+
+def _sum(tensor: Tensor) -> Tensor | None:
+    """Add a tensor up; None if torch cannot, as with some short types of floats."""
+    try:
+        return tensor.sum()
+    except NotImplementedError:
+        return None
 
 
 def one_number(value: Any) -> Any:
