@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,26 +121,24 @@ def test_numbers_that_are_not_where_they_are_expected_are_put_back_too(monkeypat
     assert random.getstate() == expected
 
 
-def test_a_function_in_the_place_of_numpy_s_is_no_reason_to_fail(monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    """As tests put there; the generator is another one, so that it is looked for anew."""
+def is_put_back(generator: Any) -> bool:
+    """Tell whether another generator of NumPy's goes on after a fork as if nothing had been."""
     usual = np.random.get_bit_generator()
-    monkeypatch.setattr(np.random, "normal", lambda: 0.5)
-    np.random.set_bit_generator(np.random.MT19937(3))
+    np.random.set_bit_generator(generator)
     try:
         with rng.fork():
             expected = np.random.random()
-        assert np.random.random() == expected
+        return bool(np.random.random() == expected)
     finally:
         np.random.set_bit_generator(usual)
+
+
+def test_a_function_in_the_place_of_numpy_s_is_no_reason_to_fail(monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    """As tests put there; the generator is another one, so that it is looked for anew."""
+    monkeypatch.setattr(np.random, "normal", lambda: 0.5)
+    assert is_put_back(np.random.MT19937(3))
 
 
 def test_another_generator_of_numpy_s_is_put_back_too() -> None:
     """Its state is asked for and put back by NumPy's own functions."""
-    usual = np.random.get_bit_generator()
-    np.random.set_bit_generator(np.random.PCG64(3))
-    try:
-        with rng.fork():
-            expected = np.random.random()
-        assert np.random.random() == expected
-    finally:
-        np.random.set_bit_generator(usual)
+    assert is_put_back(np.random.PCG64(3))
