@@ -26,13 +26,13 @@ def take() -> Any:
 
     numbers = _of_numpy(numpy.random.get_bit_generator())  # type: ignore[attr-defined]
     parts = [*_of_python(getattr(random.random, "__self__", None)), *numbers]
-    return [(put, get()) for get, put in parts]
+    return [(restore, read()) for read, restore in parts]
 
 
 def put(taken: Any) -> None:
     """Put back what `take` took."""
-    for put, held in taken:
-        put(held)
+    for restore, held in taken:
+        restore(held)
 
 
 @cache
