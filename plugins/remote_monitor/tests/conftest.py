@@ -38,9 +38,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.answered = False
-        body = self.rfile.read(int(self.headers["Content-Length"])).decode()
-        port = self.client_address[1]
-        self.server.owner.arrived(Request(self.path, dict(self.headers), body, port), self)
+        length = int(self.headers["Content-Length"])
+        body, port = self.rfile.read(length), self.client_address[1]
+        if len(body) < length:  # the client was killed while it sent
+            self.close_connection = True
+            return
+        request = Request(self.path, dict(self.headers), body.decode(), port)
+        self.server.owner.arrived(request, self)
 
     def log_message(self, *_: Any) -> None:
         pass
