@@ -236,7 +236,7 @@ def train(plan: Plan, kill: Kill | None, seconds: dict[str, float]) -> None:
     )
     backup = ("backup_and_restore", {"backup_dir": "backup", **plan.settings})
     dies = Dies(kill.hook, kill.at) if kill is not None else Dies("", 0)
-    chosen = [Watches(kill, seconds), *callbacks(), dies, backup]
+    chosen = [Watches(kill, seconds), *callbacks(), dies, Keeps(), backup]
     run = _by_hand if plan.form == "attached" else _by_fit
     optimizer, history = run(plan.form, model, chosen)
     torch.save(
@@ -259,7 +259,7 @@ def _by_fit(form: str, model: nn.Module, chosen: list[Any]) -> Any:
     )  # fmt: skip
     data = ((X, Y), 8) if form == "arrays" else (batches(form), None)
     history = trainer.fit(
-        data[0], batch_size=data[1], epochs=EPOCHS, callbacks=[*chosen, Keeps()], verbose=0,
+        data[0], batch_size=data[1], epochs=EPOCHS, callbacks=chosen, verbose=0,
         validation_data=validation(),
     )  # fmt: skip
     return trainer.optimizer, history
@@ -269,7 +269,7 @@ def _by_hand(form: str, model: nn.Module, chosen: list[Any]) -> Any:
     optimizer = torch.optim.Adam(model.parameters(), lr=0.001)
     loader = batches(form)
     cross_entropy = nn.functional.cross_entropy
-    with hookloop.attach(model, optimizer, callbacks=[*chosen, Keeps()], epochs=EPOCHS) as loop:
+    with hookloop.attach(model, optimizer, callbacks=chosen, epochs=EPOCHS) as loop:
         for _ in loop.epochs():
             model.train()
             for x, y in loop.batches(loader):
@@ -287,7 +287,10 @@ def _by_hand(form: str, model: nn.Module, chosen: list[Any]) -> Any:
 
 
 class Keeps(Callback):
-    """Keeps the whole state of the run as it is after each epoch."""
+    """Keeps the whole state of the run as it is after each epoch.
+
+    Before backup_and_restore, as a run that is killed after the last epoch was saved only ends.
+    """
 
     @hookimpl(trylast=True)
     def on_epoch_checkpoint(self) -> None:
