@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
+import pytest
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -129,3 +131,48 @@ def test_workers_that_persist_end_with_their_loader() -> None:
 def test_a_process_ends_though_workers_are_stuck() -> None:
     """They block the signal by which Python ends what is left at exit, before it waits for them."""
     assert leave(trains=False) == "samples 8\n"
+
+
+#: Starts a worker that takes its time to begin.
+BEGINS = """
+import time
+import torch
+from torch.utils.data import DataLoader, TensorDataset
+from hookloop.data import make_source
+
+def begin(worker):
+    print("begins", flush=True)
+    time.sleep(2)
+
+if __name__ == "__main__":
+    data = TensorDataset(torch.zeros(16, 1), torch.zeros(16, 1))
+    context = "METHOD"
+    loader = DataLoader(
+        data, 8, num_workers=1, worker_init_fn=begin, multiprocessing_context=context
+    )
+    source = make_source(loader, batch_size=None, shuffle=False, device=torch.device("cpu"))
+    for _ in source.batches(0, 0):
+        assert loader.worker_init_fn is begin
+        print("reads", flush=True)
+"""
+
+
+@pytest.mark.parametrize("kills", [True, False])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_worker_ends_whose_process_was_killed_before_it_began(
+    method: str, kills: bool, tmp_path: Path
+) -> None:
+    """It would keep its memory, and whoever reads what the process wrote would wait for ever."""
+    script = tmp_path / "begins.py"
+    script.write_text(BEGINS.replace("METHOD", method))
+    told = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, script], **told) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "begins\n"
+            if kills:
+                process.kill()
+            assert process.communicate(timeout=30)[0] == ("" if kills else "reads\nreads\n")
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
-from multiprocessing import active_children, get_context, resource_tracker
+from multiprocessing import active_children, get_context, parent_process, resource_tracker
 from typing import Any
 from weakref import WeakSet, proxy
 
@@ -77,10 +78,40 @@ def begin(loader: Any) -> Iterator[Any]:
     if not getattr(loader, "num_workers", 0) or not hasattr(signal, "pthread_sigmask"):
         return iter(loader)
     context = getattr(loader, "multiprocessing_context", None) or get_context()
-    with _signals_blocked(forks=context.get_start_method() == "fork"):
+    forks = context.get_start_method() == "fork"
+    with _signals_blocked(forks=forks), _no_orphans(loader, forks=forks):
         iterator: Iterator[Any] = iter(loader)
     _keep_queues(iterator)
     return iterator
+
+
+@contextmanager
+def _no_orphans(loader: Any, *, forks: bool) -> Iterator[None]:
+    """Have workers end whose process was killed while it started them.
+
+    torch has a worker remember, once it has begun, which process it belongs to. One that began too
+    late would wait for ever, with what it holds: memory, and the files that it shares.
+    """
+    if not isinstance(loader, DataLoader):
+        yield
+        return
+    chosen = loader.worker_init_fn
+    loader.worker_init_fn = partial(_begin_worker, chosen, forks)
+    try:
+        yield
+    finally:
+        loader.worker_init_fn = chosen
+
+
+def _begin_worker(chosen: Callable[[int], None] | None, forked: bool, worker: int) -> None:
+    if chosen is not None:
+        chosen(worker)
+    # A fork keeps the pipe open by which its elder siblings would learn that the process is gone.
+    # Any other worker may be the child of a server.
+    parent: Any = parent_process()
+    gone = parent.pid != os.getppid() if forked else not parent.is_alive()
+    if gone:
+        raise SystemExit
 
 
 def _keep_queues(iterator: Any) -> None:
