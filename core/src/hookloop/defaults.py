@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, Literal
 
 from hookloop import discovery
 from hookloop.checks import one_of
-from hookloop.errors import PluginImportError
+from hookloop.errors import PluginImportError, warn
 from hookloop.history import BaseLogger, History
 from hookloop.lines import Lines
 from hookloop.selection import instance_name, load
@@ -42,5 +41,5 @@ def _bar() -> Any:
     try:
         return load(f"{BAR_OWNER}/{BAR}")
     except PluginImportError as error:  # nobody named it, so nobody's run may end with it
-        warnings.warn(f"{error}\nUntil then there is one line an epoch.", stacklevel=2)
+        warn(f"{error}\nUntil then there is one line an epoch.")
         return Lines()

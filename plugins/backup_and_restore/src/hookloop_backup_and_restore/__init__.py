@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 from hookloop import Callback, files, hookimpl
 from hookloop.copying import Snapshot
-from hookloop.errors import HookloopError, StateError
+from hookloop.errors import HookloopError, StateError, warn
 from hookloop.saving import Failures, Trigger, finish, read_frequency, warn_of_little_room
 from hookloop.state import place_of
 from hookloop_backup_and_restore import _checks, _states
@@ -241,11 +240,10 @@ class BackupAndRestore(Callback):
         try:
             _states.delete(self.backup_dir)
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"{self._own_name()}: the states of this finished run could not be deleted: "
                 f"{error}\nfix: delete {self.backup_dir} before the next run",
                 RuntimeWarning,
-                stacklevel=2,
             )
 
     def _report(self) -> None:

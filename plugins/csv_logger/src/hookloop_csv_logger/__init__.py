@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hookloop import Callback, hookimpl
-from hookloop.errors import FileError, SettingError
+from hookloop.errors import FileError, SettingError, warn
 from hookloop.files import file_error, prepare
 from hookloop_csv_logger._table import FIRST, MISSING, Table
 
@@ -133,7 +132,7 @@ class CSVLogger(Callback):
         self._failing = True
 
     def _warn(self, message: str) -> None:
-        warnings.warn(f"{self._who}: {message}", RuntimeWarning, stacklevel=2)
+        warn(f"{self._who}: {message}", RuntimeWarning)
 
     @property
     def _who(self) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from functools import partial
 from types import ModuleType
@@ -12,7 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from hookloop import Callback, Logs, files
 from hookloop.copying import Snapshot
-from hookloop.errors import HookloopError
+from hookloop.errors import HookloopError, warn
 from hookloop.monitor import Monitor
 from hookloop.saving import Failures, Trigger, finish, read_frequency, warn_of_little_room
 from hookloop.templates import PathTemplate
@@ -190,7 +189,7 @@ class ModelCheckpoint(Callback):
     def _say_missing(self, sentence: str) -> None:
         if not self._told_missing:
             self._told_missing = True
-            warnings.warn(f"{self._own_name()}: {sentence}", UserWarning, stacklevel=2)
+            warn(f"{self._own_name()}: {sentence}")
 
     # -- saving ------------------------------------------------------------------------------
 

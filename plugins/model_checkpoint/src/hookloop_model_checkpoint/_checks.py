@@ -5,12 +5,11 @@ from __future__ import annotations
 import errno
 import math
 import os
-import warnings
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from hookloop import files
-from hookloop.errors import CapabilityError, SettingError, StateError, listed
+from hookloop.errors import CapabilityError, SettingError, StateError, listed, warn
 from hookloop.saving import refuse_unless_policy, refuse_unless_positive
 from hookloop.templates import PathTemplate
 
@@ -138,9 +137,7 @@ def warn_unknown(template: PathTemplate, metrics: Collection[str] | None, who: s
     known = [*metrics, *(f"val_{name}" for name in metrics)]
     unknown = template.unknown(known)
     if unknown:
-        warnings.warn(
+        warn(
             f"{who}: nothing is known to report {' '.join(unknown)} It is written as 'na' in "
             f"{template.text!r} unless a callback logs it.\nfix: use one of: {listed(known)}",
-            UserWarning,
-            stacklevel=3,
         )

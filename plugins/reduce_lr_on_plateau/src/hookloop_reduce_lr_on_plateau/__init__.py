@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from hookloop import Callback
-from hookloop.errors import SettingError
+from hookloop.errors import SettingError, warn
 from hookloop.monitor import Monitor
 from hookloop_reduce_lr_on_plateau._plateau import Plateau, reduced
 
@@ -158,10 +157,9 @@ def _renamed(epsilon: float, min_delta: float) -> float:
     if min_delta != _MIN_DELTA:
         message = f"{_WHO}: epsilon={epsilon} and min_delta={min_delta} are one setting."
         raise SettingError(message, fix=f"keep min_delta={min_delta}")
-    warnings.warn(
+    warn(
         f"{_WHO}: epsilon= is the old name of min_delta=, and goes in 1.0.\n"
         f"fix: min_delta={epsilon}",
         DeprecationWarning,
-        stacklevel=3,
     )
     return epsilon

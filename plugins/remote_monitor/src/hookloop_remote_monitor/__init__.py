@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 from uuid import uuid4
 
 from hookloop import Callback, Logs, hookimpl
-from hookloop.errors import SettingError
+from hookloop.errors import SettingError, warn
 from hookloop_remote_monitor._event import PATH, event
 from hookloop_remote_monitor._queue import Queue
 
@@ -164,7 +163,7 @@ class RemoteMonitor(Callback):
             if "\nfix: " not in message:
                 folder = "" if self.spool is None else ", and at the folder spool="
                 message += f"\nfix: look at the server behind root= and path={folder}"
-            warnings.warn(f"{self.loop.name_of(self)}: {message}", RuntimeWarning, stacklevel=2)
+            warn(f"{self.loop.name_of(self)}: {message}", RuntimeWarning)
 
     def state_dict(self) -> dict[str, Any]:
         return {"run": self._run}

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hookloop import Callback, hookimpl
-from hookloop.errors import CapabilityError, SettingError
+from hookloop.errors import CapabilityError, SettingError, warn
 
 if TYPE_CHECKING:
     from torch import nn
@@ -160,11 +159,9 @@ class SwapEMAWeights(Callback):
         self._before.append(self.swapped)
         self._follow_step()
         if self._run is None and not self._fits():
-            warnings.warn(
+            warn(
                 f"{_WHO} has no averages of this model, which is used as it is.\n"
                 "fix: pass the instance that was in fit()",
-                UserWarning,
-                stacklevel=2,
             )
             return
         self._show(True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hookloop import Callback, hookimpl
-from hookloop.errors import CapabilityError, FileError, SettingError
+from hookloop.errors import CapabilityError, FileError, SettingError, warn
 from hookloop.files import file_error, prepare, sweep
 from hookloop_tensorboard import _model as models
 from hookloop_tensorboard import _summaries as summaries
@@ -293,7 +292,7 @@ class TensorBoard(Callback):
         return None
 
     def _warn(self, message: str) -> None:
-        warnings.warn(f"{self._who}: {message}", RuntimeWarning, stacklevel=2)
+        warn(f"{self._who}: {message}", RuntimeWarning)
 
     @property
     def _who(self) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from hookloop import Callback, hookimpl
-from hookloop.errors import SettingError
+from hookloop.errors import SettingError, warn
 from hookloop_terminate_on_nan._finding import Arriving, Place, are_finite, is_finite
 
 if TYPE_CHECKING:
@@ -140,9 +139,7 @@ class TerminateOnNaN(Callback):
 
     def _say_missing(self, logs: Logs) -> None:
         missing, self._missing = sorted(self._missing), set()
-        warnings.warn(
+        warn(
             f"terminate_on_nan: {', '.join(missing)} was not reported by the end of this epoch; "
             f"reported: {', '.join(logs)}.\nfix: name one of these in metrics=",
-            UserWarning,
-            stacklevel=2,
         )
