@@ -320,6 +320,7 @@ class Played:
         plan: What was to happen.
         statuses: Exit status of each process.
         died: For each kill that came before the run had ended, where the process was then.
+        anew: How many marks there were when it last began anew, having ended.
         differs: Where what it left differs from what the undisturbed run left.
         wrong: What else was not as promised.
     """
@@ -327,6 +328,7 @@ class Played:
     plan: Plan
     statuses: list[int] = field(default_factory=list)
     died: list[str] = field(default_factory=list)
+    anew: int = 0
     differs: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
 
@@ -341,6 +343,8 @@ def play(plan: Plan, folder: Path, seconds: dict[str, float]) -> Played:
             # Killed before anything was saved, so it begins afresh: the event files that are there
             # are those of another run, as far as anybody can know, and TensorBoard shows both.
             shutil.rmtree("logs", ignore_errors=True)
+            if played.died[-1:] == ["ending"]:
+                played.anew = len(lines())
         before, since = sums(), len(lines())
         status = in_a_process(plan, kill, seconds)
         played.statuses.append(status)
@@ -375,12 +379,11 @@ def check_restart(played: Played, since: int) -> None:
 
     One that had ended may begin anew: it was killed after its states were deleted.
     """
-    everything = lines()[:since]
+    everything = lines()[played.anew : since]
     saved = [int(line.split()[1]) for line in everything if line.startswith("saved")]
     tried = [int(line.split()[1]) for line in everything if line.startswith("saving")]
     step = int(marks("restored", since)[0][1])
-    anew = played.died[-1] == "ending" and not step
-    if not (anew or max(saved, default=0) <= step <= max(tried, default=0)):
+    if not max(saved, default=0) <= step <= max(tried, default=0):
         played.wrong.append(f"went on from step {step}, though {saved[-1:]} was saved")
 
 
