@@ -204,7 +204,8 @@ class BackupAndRestore(Callback):
             self._begin(self._snapshot.copy(state) if self.async_save else state)
         except HookloopError as error:
             self._fail(error)
-        self._settle(wait=not self.async_save)
+        if not self.async_save:
+            self._settle(wait=True)
 
     def _begin(self, state: Mapping[str, Any]) -> None:
         """Have a state written after all that was given to the writer before.

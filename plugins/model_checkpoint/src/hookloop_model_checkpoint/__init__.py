@@ -19,7 +19,7 @@ from hookloop_model_checkpoint import _checks, _file
 from hookloop_model_checkpoint import hookspecs as _hookspecs
 from hookloop_model_checkpoint._file import shown
 from hookloop_model_checkpoint._keep import Kept
-from hookloop_model_checkpoint._saving import Saving, begin
+from hookloop_model_checkpoint._saving import Saving
 
 __all__ = ["ModelCheckpoint"]
 __version__ = "0.1.0"
@@ -194,7 +194,10 @@ class ModelCheckpoint(Callback):
     # -- saving ------------------------------------------------------------------------------
 
     def _save(self, path: str, logs: Mapping[str, Any], epoch: int, value: float | None) -> None:
-        """Copy the state, into memory that no earlier save is using, and have it written."""
+        """Copy the state, into memory that no earlier save is using, and have it written.
+
+        By the one writer also in place, as what another callback does with a file comes first.
+        """
         if self.verbose:
             self.loop.message(f"Epoch {epoch}: {self._reason(value)}saving model to {path}")
         before = self._decided()
@@ -208,8 +211,9 @@ class ModelCheckpoint(Callback):
             self._fail(error, path, before)
             return
         job = partial(_file.write, path, state, self.monitor, value, list(self._kept.doomed))
-        self._saving = Saving(path, logs, before, begin(job, background=self.async_save))
-        self._settle(wait=not self.async_save)
+        self._saving = Saving(path, logs, before, files.background(job))
+        if not self.async_save:
+            self._settle(wait=True)
 
     def _reason(self, value: float | None) -> str:
         if not self.save_best_only or value is None:

@@ -1,13 +1,11 @@
-"""A save under way: in the background, or done at once."""
+"""A save under way."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
-
-from hookloop import files
 
 
 @dataclass(frozen=True)
@@ -25,15 +23,3 @@ class Saving:
     logs: Mapping[str, Any]
     before: Mapping[str, Any]
     written: Future[list[str]]
-
-
-def begin(job: Callable[[], list[str]], *, background: bool) -> Future[list[str]]:
-    """Have the one writer thread do a job, or do it now."""
-    if background:
-        return files.background(job)
-    future: Future[list[str]] = Future()
-    try:
-        future.set_result(job())
-    except Exception as error:
-        future.set_exception(error)
-    return future
