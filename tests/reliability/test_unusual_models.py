@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from comparing import differences
 from torch import nn
 
 from hookloop import Callback, Trainer
@@ -19,13 +20,13 @@ DATA = (torch.linspace(-1, 1, 48).reshape(8, 6), torch.arange(8) % 2)
 
 
 class Saves(Callback):
-    """Saves the state after the second batch of the second epoch, in which something happens."""
+    """Saves the state after the second batch of an epoch: the second one, if none is named."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, epoch: int = 1) -> None:
+        self.path, self.epoch = path, epoch
 
     def on_batch_checkpoint(self, batch: int) -> None:
-        if (self.loop.epoch, batch) == (1, 1):
+        if (self.loop.epoch, batch) == (self.epoch, 1):
             save_state(self.path, self.loop.state_dict())
 
 
@@ -36,6 +37,18 @@ class Switches(Callback):
         if (self.loop.epoch, batch) == (1, 0):
             self.model[0].requires_grad_(False)
             self.model[1].eval()
+
+
+class Unfreezes(Callback):
+    """Has the optimizer train a layer more, once and for all."""
+
+    def on_train_batch_end(self, batch: int) -> None:
+        if (self.loop.epoch, batch) == (1, 0):
+            [optimizer] = self.loop.optimizers
+            named = [*self.model[0].requires_grad_(True).named_parameters()]
+            if "param_names" not in optimizer.param_groups[0]:
+                named = [one for _, one in named]
+            optimizer.add_param_group({"params": named, "lr": 0.02})
 
 
 class Complex(nn.Module):
@@ -69,6 +82,21 @@ def plain() -> nn.Module:
     return nn.Sequential(nn.Linear(6, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
 
 
+def frozen() -> nn.Module:
+    model = plain()
+    model[0].requires_grad_(False)
+    return model
+
+
+def adam_of_trained(parameters: Any) -> torch.optim.Optimizer:
+    return torch.optim.Adam([one for one in parameters if one.requires_grad], lr=0.1)
+
+
+def named_adam_of_trained(parameters: Any) -> torch.optim.Optimizer:
+    named = ((f"p{i}", one) for i, one in enumerate(parameters) if one.requires_grad)
+    return torch.optim.Adam(named, lr=0.1)
+
+
 def lazy() -> nn.Module:
     return nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.LazyLinear(2))
 
@@ -86,6 +114,8 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Any, list[type[Callback]]]] = {
     "Adafactor": (plain, torch.optim.Adafactor, []),
     "somebody's optimizer": (plain, lambda parameters: Uneven(parameters, lr=0.1), []),
     "frozen in the middle": (plain, "adam:lr=0.1", [Switches]),
+    "unfrozen in the middle": (frozen, adam_of_trained, [Unfreezes]),
+    "unfrozen in the middle, by name": (frozen, named_adam_of_trained, [Unfreezes]),
 }
 
 
@@ -105,12 +135,39 @@ def test_an_unusual_run_goes_on_exactly(kind: str, tmp_path: Path) -> None:
                    if now[key] is not None)  # fmt: skip
 
 
+@pytest.mark.reliability("A1")
+def test_a_group_that_was_added_before_two_restarts_is_added_again(tmp_path: Path) -> None:
+    """With its settings, its parameters and what the optimizer holds of them."""
+    whole = train(frozen, adam_of_trained, Unfreezes(), Saves(tmp_path / "one"))
+    saves = Saves(tmp_path / "two", epoch=2)
+    train(frozen, adam_of_trained, Unfreezes(), saves, resume=tmp_path / "one")
+    again = train(frozen, adam_of_trained, Unfreezes(), resume=tmp_path / "two")
+    assert load_state(tmp_path / "two")["loop"]["added"] == [[["0.weight", "0.bias"]]]
+    one, other = (run.optimizer.state_dict() for run in (whole, again))
+    assert one["param_groups"] == other["param_groups"]
+    assert [group["lr"] for group in one["param_groups"]] == [0.1, 0.02]
+    assert differences(one["state"], other["state"]) == []
+    assert differences(whole.model.state_dict(), again.model.state_dict()) == []
+
+
+def test_a_group_of_parameters_that_this_model_lacks_is_refused(tmp_path: Path) -> None:
+    """Nobody knows which were meant; the optimizer stays as it is."""
+    train(frozen, adam_of_trained, Unfreezes(), Saves(tmp_path / "state"))
+    state = load_state(tmp_path / "state")
+    state["loop"]["added"] = [[["0.weight", "?"]]]
+    save_state(tmp_path / "other", state)
+    trainer = Trainer(frozen(), loss="cross_entropy", optimizer=adam_of_trained, device="cpu")
+    with pytest.raises(StateError, match=r"groups \[\[4, 2\]\], this run of \[\[4\]\]"):
+        trainer.fit(DATA, batch_size=2, epochs=3, verbose=0, resume=tmp_path / "other")
+    assert len(trainer.optimizer.param_groups) == 1
+
+
 def test_layers_that_are_frozen_from_the_beginning_stay_what_the_new_run_makes_them(
     tmp_path: Path,
 ) -> None:
     """Only what was switched during the run is put back: a user may have frozen more since."""
 
-    def frozen() -> nn.Module:
+    def frozen_later() -> nn.Module:
         model = plain()
         model.requires_grad_(False)[2].requires_grad_(True)
         return model
@@ -118,7 +175,7 @@ def test_layers_that_are_frozen_from_the_beginning_stay_what_the_new_run_makes_t
     train(plain, "adam", Saves(tmp_path / "state"))
     state = load_state(tmp_path / "state")
     assert state["loop"]["switched"] == {"requires_grad": {}, "training": {}}
-    again = train(frozen, "adam", resume=tmp_path / "state")
+    again = train(frozen_later, "adam", resume=tmp_path / "state")
     assert [one.requires_grad for one in again.model.parameters()] == [False] * 4 + [True] * 2
 
 
@@ -128,6 +185,8 @@ def test_layers_that_are_frozen_from_the_beginning_stay_what_the_new_run_makes_t
     [
         (("optimizers", 0, "state", 0, "step"), torch.tensor(1 + 2j)),
         (("rng", "now", "cuda"), torch.zeros(0)),
+        (("loop", "added"), [1]),
+        (("loop", "added"), [[[1]]]),
         (("loop", "switched"), [1]),
         (("loop", "switched"), {"training": {"0": "no"}}),
     ],

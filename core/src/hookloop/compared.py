@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hookloop import rates
+from hookloop import groups, rates
 from hookloop.callback import as_plain, settings_of
 from hookloop.errors import StateError, listed
 from hookloop.soundness import alike, need
@@ -60,13 +60,12 @@ def made_of(loop: Loop) -> dict[str, Any]:
 
 def optimizers_of(loop: Loop) -> list[dict[str, Any]]:
     """Describe the optimizers of a run."""
-    named = loop.model.named_parameters() if hasattr(loop.model, "named_parameters") else ()
-    names = {id(parameter): name for name, parameter in named}
+    names = groups.names_of(loop.model)
     return [_optimizer(one, names) for one in loop.optimizers]
 
 
 def _optimizer(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, Any]:
-    groups = [
+    described = [
         {
             "parameters": [names.get(id(one), "?") for one in group["params"]],
             "settings": {
@@ -76,7 +75,7 @@ def _optimizer(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, Any]
         }
         for group, rate in zip(optimizer.param_groups, rates.of(optimizer), strict=True)
     ]
-    return {"class": type(optimizer).__name__, "groups": groups}
+    return {"class": type(optimizer).__name__, "groups": described}
 
 
 def _modules(model: Any) -> dict[str, str]:
@@ -107,10 +106,13 @@ def host(loop: Loop, saved: Mapping[str, Any]) -> Iterator[Difference]:
 
 def optimizers(loop: Loop, saved: Mapping[str, Any]) -> Iterator[Difference]:
     """Find in what saved optimizers are not those of the run."""
-    same, own = "use the same class", [one.state_dict() for one in loop.optimizers]
+    same, states = "use the same class", [one["param_groups"] for one in saved["optimizers"]]
     sizes, keys = (
-        [[take(state) for state in states] for states in (saved["optimizers"], own)]
-        for take in (_sizes, _keys)
+        [
+            [[take(group) for group in one] for one in some]
+            for some in (states, groups.of(loop, saved))
+        ]
+        for take in (_size, _keys)
     )
     then, now = _config(saved)["optimizers"], optimizers_of(loop)
     if sizes[0] != sizes[1]:
@@ -129,12 +131,12 @@ def optimizers(loop: Loop, saved: Mapping[str, Any]) -> Iterator[Difference]:
                 yield what, "give it the parameters in the same order"
 
 
-def _sizes(state: Mapping[str, Any]) -> list[int]:
-    return [len(group["params"]) for group in state["param_groups"]]
+def _size(group: Mapping[str, Any]) -> int:
+    return len(group["params"])
 
 
-def _keys(state: Mapping[str, Any]) -> list[list[str]]:
-    return [sorted({*group} - _NO_SETTINGS) for group in state["param_groups"]]
+def _keys(group: Mapping[str, Any]) -> list[str]:
+    return sorted({*group} - _NO_SETTINGS)
 
 
 def _groups(then: Any, now: Any) -> Iterator[tuple[Any, Any]]:

@@ -51,11 +51,11 @@ def check_own(saved: Mapping[str, Any]) -> None:
         need(_is_count(at.get(key)), f"{key} is {at.get(key)!r}, not a number from 0")
     bases, stops = at.get("bases"), at.get("stops")
     need(
-        _is_list(bases) and all(_is_list(one) and all(map(_is_number, one)) for one in bases),
+        is_list(bases) and all(is_list(one) and all(map(_is_number, one)) for one in bases),
         "its base learning rates are no lists of numbers",
     )
     need(
-        _is_list(stops) and all(map(_is_request, stops)),
+        is_list(stops) and all(map(_is_request, stops)),
         "its requests to stop are no pairs of a reason and a flag",
     )
     _mapping(at.get("logs"), "logs")
@@ -69,9 +69,9 @@ def check_own(saved: Mapping[str, Any]) -> None:
 
 def _check_rows(history: Mapping[str, Any]) -> None:
     epochs, values = history.get("epoch"), _mapping(history.get("values"), "history")
-    sound = _is_list(epochs) and all(map(_is_count, epochs))
+    sound = is_list(epochs) and all(map(_is_count, epochs))
     for rows in values.values():
-        sound = sound and _is_list(rows) and len(rows) == 2 and all(map(_is_list, rows))
+        sound = sound and is_list(rows) and len(rows) == 2 and all(map(is_list, rows))
         sound = sound and len(rows[0]) == len(rows[1]) and all(map(_is_count, rows[0]))
     need(sound, "its history is no table of epochs")
 
@@ -83,10 +83,10 @@ def check_shape(saved: Mapping[str, Any]) -> None:
         StateError: Naming the part that is wrong.
     """
     _mapping(saved["model"], "model")
-    need(_is_list(saved["optimizers"]), "optimizers is no list")
+    need(is_list(saved["optimizers"]), "optimizers is no list")
     for one in saved["optimizers"]:
         groups = _mapping(one, "an optimizer").get("param_groups")
-        whole = _is_list(groups) and all(map(_is_group, groups))
+        whole = is_list(groups) and all(map(_is_group, groups))
         need(whole, "an optimizer has no groups of parameters")
         _mapping(one.get("state"), "the state of an optimizer")
     _mapping(saved["metrics"], "metrics")
@@ -95,12 +95,12 @@ def check_shape(saved: Mapping[str, Any]) -> None:
 
 def _is_request(one: Any) -> bool:
     """Tell whether something is a request to stop: why, and whether the run has failed."""
-    return _is_list(one) and len(one) == 2 and isinstance(one[1], int)
+    return is_list(one) and len(one) == 2 and isinstance(one[1], int)
 
 
 def _is_group(group: Any) -> bool:
     """Tell whether something is a group of parameters, by their numbers."""
-    if not isinstance(group, Mapping) or not _is_list(group.get("params")):
+    if not isinstance(group, Mapping) or not is_list(group.get("params")):
         return False
     return all(map(_is_count, group["params"]))
 
@@ -126,25 +126,28 @@ def _check_random(now: Mapping[str, Any]) -> None:
         random.Random().setstate((version, tuple(internal), gauss))
         numpy.random.RandomState(0).set_state(generators.numpy_state(now["numpy"]))
         torch.Generator().set_state(now["torch"].cpu())
-        sound = _is_list(now["cuda"])
+        sound = is_list(now["cuda"])
         sound = sound and all(one.dtype == torch.uint8 and one.ndim == 1 for one in now["cuda"])
     except Exception:  # each library has errors of its own for what is none
         sound = False
     need(sound, "its random numbers are no states of generators")
 
 
-def check_optimizers(loop: Loop, saved: list[Mapping[str, Any]]) -> None:
+def check_optimizers(
+    loop: Loop, groups: list[list[dict[str, Any]]], saved: list[Mapping[str, Any]]
+) -> None:
     """Check what the optimizers would only find out in their next step: shapes, and no numbers.
 
     Args:
-        loop: Of the run, whose optimizers have the same groups.
+        loop: Of the run.
+        groups: Of each optimizer, as they will be; as many as are saved.
         saved: Their states.
 
     Raises:
         StateError: Naming the group or parameter.
     """
-    for optimizer, state in zip(loop.optimizers, saved, strict=True):
-        for own, group in zip(optimizer.param_groups, state["param_groups"], strict=True):
+    for optimizer, its_groups, state in zip(loop.optimizers, groups, saved, strict=True):
+        for own, group in zip(its_groups, state["param_groups"], strict=True):
             for key in own.keys() & group.keys() - {"params"}:
                 what = f"{key} of a group of an optimizer is {_shown(group[key])}"
                 need(_is_setting(key, own[key], group[key]), what)
@@ -240,8 +243,8 @@ def alike(own: Any, saved: Any) -> bool:
         return isinstance(saved, Mapping) and all(
             key in saved and alike(value, saved[key]) for key, value in own.items()
         )
-    if _is_list(own):
-        if not _is_list(saved) or (type(own) is tuple and len(own) != len(saved)):
+    if is_list(own):
+        if not is_list(saved) or (type(own) is tuple and len(own) != len(saved)):
             return False
         return all(alike(one, other) for one, other in zip(own, saved, strict=False))
     return isinstance(saved, type(own))
@@ -258,7 +261,7 @@ def _mapping(value: Any, what: str) -> Mapping[Any, Any]:
     return found
 
 
-def _is_list(value: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
+def is_list(value: Any) -> TypeGuard[list[Any] | tuple[Any, ...]]:
     return type(value) in (list, tuple)
 
 

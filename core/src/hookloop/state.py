@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hookloop import compared, generators, soundness, switches
+from hookloop import compared, generators, groups, soundness, switches
 from hookloop.errors import StateError, listed
 from hookloop.plain import find_unsavable, unsavable
 
@@ -27,6 +27,7 @@ def capture(loop: Loop) -> dict[str, Any]:
     extra = loop.extra_state()
     own = capture_callbacks(loop, loop.position or (0, 0))
     own["loop"]["switched"] = switches.changed(loop.switches, loop.model)
+    own["loop"]["added"] = groups.added(loop)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -98,6 +99,7 @@ def check(loop: Loop, saved: Mapping[str, Any]) -> None:
     soundness.check_own(saved)
     soundness.check_shape(saved)
     switches.check(saved["loop"].get("switched", {}))
+    groups.check(saved["loop"].get("added", []))
     wrong = differences(loop.model, saved["model"])
     model = f"The state is of another model: {'; '.join(wrong[:4])}."
     found = [(model, "build the model as it was when the state was saved")] if wrong else []
@@ -105,7 +107,7 @@ def check(loop: Loop, saved: Mapping[str, Any]) -> None:
     found += compared.optimizers(loop, saved)
     found += compared.callbacks(loop, saved["callbacks"])
     compared.refuse([*found, *loop.differences(saved)])
-    soundness.check_optimizers(loop, saved["optimizers"])
+    soundness.check_optimizers(loop, groups.of(loop, saved), saved["optimizers"])
 
 
 def check_callbacks(loop: Loop, saved: Any) -> None:
@@ -178,6 +180,7 @@ def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
         if loop.model is not None:
             loop.model.load_state_dict(saved["model"])
     switches.put_back(loop.model, saved["loop"].get("switched", {}))
+    groups.grow(loop, saved)
     for optimizer, state in zip(loop.optimizers, saved["optimizers"], strict=True):
         optimizer.load_state_dict(state)
     loop.rate_set = None  # the rate is that of the earlier run now, and nobody overwrote it
