@@ -294,7 +294,7 @@ def test_the_table_of_the_loop_has_every_public_member() -> None:
     inside = {
         "ends_badly", "requests", "flagged", "watch", "clear_flags", "check_rate", "extra_state",
         "load_extra_state", "check_extra_state", "config", "differences", "made", "registry",
-        "logs", "position", "start", "pending_state", "bases", "switches",
+        "logs", "position", "start", "pending_state", "bases", "buffers", "switches",
         "features", "stops", "asked", "signal", "rate_set", "schedulers", "apply_state",
     }  # fmt: skip
     source = ast.parse(Path(sys.modules[Loop.__module__].__file__).read_text(encoding="utf-8"))

@@ -62,6 +62,25 @@ class Complex(nn.Module):
         return (x.to(torch.complex128) @ self.weight).abs().float()
 
 
+class Forgetful(nn.Module):
+    """Has buffers that are not persistent: constant, changed in place, replaced, and made late."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(6, 2)
+        for name, value in (("mask", torch.ones(6)), ("sum", torch.zeros(6)), ("last", None)):
+            self.register_buffer(name, value, persistent=False)
+        self.register_buffer("count", torch.zeros(()), persistent=False)
+
+    def forward(self, x: Any) -> Any:
+        if self.training:
+            self.sum += x.mean(0)
+            self.count = self.count + 1
+            self.last = x.detach().mean(0) if self.last is None else 0.5 * (self.last + x.mean(0))
+        late = 0 if self.last is None else self.last
+        return self.layer(x * self.mask + self.sum / (1 + self.count) + late)
+
+
 class Uneven(torch.optim.SGD):
     """Keeps something of matrices alone, as optimizers of mixed kinds do."""
 
@@ -113,6 +132,7 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Any, list[type[Callback]]]] = {
     "complex128": (Complex, "sgd:lr=0.1,momentum=0.9", []),
     "Adafactor": (plain, torch.optim.Adafactor, []),
     "somebody's optimizer": (plain, lambda parameters: Uneven(parameters, lr=0.1), []),
+    "buffers that are not persistent": (Forgetful, "adam:lr=0.1", []),
     "frozen in the middle": (plain, "adam:lr=0.1", [Switches]),
     "unfrozen in the middle": (frozen, adam_of_trained, [Unfreezes]),
     "unfrozen in the middle, by name": (frozen, named_adam_of_trained, [Unfreezes]),
@@ -162,6 +182,14 @@ def test_a_group_of_parameters_that_this_model_lacks_is_refused(tmp_path: Path) 
     assert len(trainer.optimizer.param_groups) == 1
 
 
+def test_a_state_has_the_buffers_that_change_in_training_alone(tmp_path: Path) -> None:
+    """What is as it was when the run began, a mask or a table, is made by the model itself."""
+    train(Forgetful, "adam", Saves(tmp_path / "state"))
+    buffers = load_state(tmp_path / "state")["loop"]["buffers"]
+    assert buffers.keys() == {"sum", "last", "count"}
+    assert buffers["count"] == 6
+
+
 def test_layers_that_are_frozen_from_the_beginning_stay_what_the_new_run_makes_them(
     tmp_path: Path,
 ) -> None:
@@ -185,6 +213,7 @@ def test_layers_that_are_frozen_from_the_beginning_stay_what_the_new_run_makes_t
     [
         (("optimizers", 0, "state", 0, "step"), torch.tensor(1 + 2j)),
         (("rng", "now", "cuda"), torch.zeros(0)),
+        (("loop", "buffers"), {"sum": 1}),
         (("loop", "added"), [1]),
         (("loop", "added"), [[[1]]]),
         (("loop", "switched"), [1]),

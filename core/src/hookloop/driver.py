@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from hookloop import compared, state, switches
+from hookloop import buffers, compared, state, switches
 from hookloop.arguments import under_way
 from hookloop.capabilities import HOSTS
 from hookloop.errors import CapabilityError, HookloopError, listed
@@ -83,6 +83,7 @@ class Driver:
         if self.loop.supports("state"):
             self.loop.made = {"optimizers": compared.optimizers_of(self.loop)}
             self.loop.switches = switches.of(self.loop.model)
+            self.loop.buffers = buffers.of(self.loop.model)
         self.training = True
         self.registry.begin("on_train_begin")
         self.fire("on_train_begin", Logs())

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TextIO
 
-from hookloop import rates, state, switches
+from hookloop import buffers, rates, state, switches
 from hookloop.capabilities import FEATURES
 from hookloop.errors import ArgumentError, CapabilityError, StateError, did_you_mean, listed
 from hookloop.logs import Logs
@@ -52,6 +52,7 @@ class Loop:
         resumed: Whether this run continues an earlier one.
         made: Model and optimizers in words, as they were when the run began.
         switches: What its model trains, as it was when the run began.
+        buffers: Those that are not persistent, as they were when the run began.
         rate_set: The rate that was set last by a callback, and by which; None before.
         history: The `History` of the run, if the host keeps one.
         schedulers: Schedulers of torch that the host knows to be running; a rate that a callback
@@ -106,6 +107,7 @@ class Loop:
         self.bases = rates.bases(self.optimizers)
         self.made: dict[str, Any] = {}
         self.switches: switches.Switches = {}
+        self.buffers: buffers.Noted = {}
         self.schedulers: list[Any] = []
         self.rate_set: tuple[float, str] | None = None
         self._rate_told = False

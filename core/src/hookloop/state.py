@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from hookloop import compared, generators, groups, soundness, switches
+from hookloop import buffers, compared, generators, groups, soundness, switches
 from hookloop.errors import StateError, listed
 from hookloop.plain import find_unsavable, unsavable
 
@@ -27,6 +27,7 @@ def capture(loop: Loop) -> dict[str, Any]:
     extra = loop.extra_state()
     own = capture_callbacks(loop, loop.position or (0, 0))
     own["loop"]["switched"] = switches.changed(loop.switches, loop.model)
+    own["loop"]["buffers"] = buffers.changed(loop.buffers, loop.model)
     own["loop"]["added"] = groups.added(loop)
     return {
         "format": FORMAT,
@@ -99,6 +100,7 @@ def check(loop: Loop, saved: Mapping[str, Any]) -> None:
     soundness.check_own(saved)
     soundness.check_shape(saved)
     switches.check(saved["loop"].get("switched", {}))
+    buffers.check(saved["loop"].get("buffers", {}))
     groups.check(saved["loop"].get("added", []))
     wrong = differences(loop.model, saved["model"])
     model = f"The state is of another model: {'; '.join(wrong[:4])}."
@@ -180,6 +182,7 @@ def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
         if loop.model is not None:
             loop.model.load_state_dict(saved["model"])
     switches.put_back(loop.model, saved["loop"].get("switched", {}))
+    buffers.put_back(loop.model, saved["loop"].get("buffers", {}), loop.device)
     groups.grow(loop, saved)
     for optimizer, state in zip(loop.optimizers, saved["optimizers"], strict=True):
         optimizer.load_state_dict(state)
