@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from hookloop import Callback, Trainer, hookimpl, load_weights, rng
 from hookloop.checkpoints import save_state
-from hookloop.errors import StateError
+from hookloop.errors import ArgumentError, StateError
 
 EPOCHS = 3
 GENERATOR = torch.Generator().manual_seed(1)
@@ -372,6 +372,18 @@ def _noting_weights(run, made):
         return run(self, *args)
 
     return noting
+
+
+@pytest.mark.parametrize("given", [True, {"model": {}}, b"run"])
+def test_what_is_no_path_is_refused(given):
+    """Before training, with what to name instead."""
+    model = nn.Linear(4, 2)
+    trainer = Trainer(model, loss="cross_entropy", optimizer="sgd", device="cpu")
+    text = f"A {type(given).__name__} is no path .*\nfix: name the file or folder"
+    with pytest.raises(ArgumentError, match=text):
+        trainer.fit((X, Y), resume=given, verbose=0)
+    with pytest.raises(ArgumentError, match=text):
+        load_weights(model, given)
 
 
 @pytest.mark.parametrize(

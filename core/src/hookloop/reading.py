@@ -10,7 +10,7 @@ import stat
 from pathlib import Path
 from typing import IO, Any
 
-from hookloop.errors import StateError, without_fix
+from hookloop.errors import ArgumentError, StateError, without_fix
 
 MANIFEST = "manifest.json"
 #: Bytes that a manifest may have: one of ours has some 600.
@@ -23,7 +23,16 @@ def aside_of(target: Path) -> Path:
 
 
 def whole_folder(path: str | os.PathLike[str]) -> Path:
-    """Find a folder that was saved, also if the process died while it was replacing one."""
+    """Find a folder that was saved, also if the process died while it was replacing one.
+
+    Raises:
+        ArgumentError: For what is no path.
+    """
+    if not isinstance(path, str | os.PathLike):
+        raise ArgumentError(
+            f"A {type(path).__name__} is no path of something that was saved.",
+            fix="name the file or folder; backup_and_restore finds its own, without resume=",
+        )
     folder = Path(path)
     return folder if folder.exists() or not aside_of(folder).exists() else aside_of(folder)
 
