@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from hookloop import rng, twister
+from hookloop import Callback, Trainer, rng, twister
+from hookloop.errors import StateError
 
 
 def draws() -> tuple[float, float, float, float]:
@@ -121,16 +125,23 @@ def test_numbers_that_are_not_where_they_are_expected_are_put_back_too(monkeypat
     assert random.getstate() == expected
 
 
-def is_put_back(generator: Any) -> bool:
-    """Tell whether another generator of NumPy's goes on after a fork as if nothing had been."""
+@contextmanager
+def in_use(generator: Any) -> Iterator[None]:
+    """Have NumPy draw from a generator of one's own."""
     usual = np.random.get_bit_generator()
     np.random.set_bit_generator(generator)
     try:
+        yield
+    finally:
+        np.random.set_bit_generator(usual)
+
+
+def is_put_back(generator: Any) -> bool:
+    """Tell whether another generator of NumPy's goes on after a fork as if nothing had been."""
+    with in_use(generator):
         with rng.fork():
             expected = np.random.random()
         return bool(np.random.random() == expected)
-    finally:
-        np.random.set_bit_generator(usual)
 
 
 def test_a_function_in_the_place_of_numpy_s_is_no_reason_to_fail(monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -142,3 +153,33 @@ def test_a_function_in_the_place_of_numpy_s_is_no_reason_to_fail(monkeypatch) ->
 def test_another_generator_of_numpy_s_is_put_back_too() -> None:
     """Its state is asked for and put back by NumPy's own functions."""
     assert is_put_back(np.random.PCG64(3))
+
+
+@pytest.mark.parametrize("kind", ["PCG64", "PCG64DXSM", "Philox", "SFC64"])
+@pytest.mark.parametrize("path", ["state", "state.pt"])
+def test_a_run_with_another_generator_of_numpy_s_goes_on(
+    kind: str, path: str, tmp_path: Path
+) -> None:
+    """Its state is in that of the run; one of another kind is refused."""
+    drawn: list[float] = []
+
+    class Draws(Callback):
+        def on_epoch_begin(self) -> None:
+            drawn.append(float(np.random.normal()))
+
+    def fit(epochs: int, **more: Any) -> list[float]:
+        x = torch.zeros(4, 1)
+        drawn.clear()
+        trainer = Trainer(torch.nn.Linear(1, 1), loss="mse", optimizer="sgd", device="cpu")
+        callbacks = [Draws(), ("model_checkpoint", {"filepath": tmp_path / path})]
+        trainer.fit((x, x), epochs=epochs, callbacks=callbacks, verbose=0, **more)
+        return [*drawn]
+
+    with in_use(getattr(np.random, kind)(3)):
+        whole = fit(epochs=2)
+    with in_use(getattr(np.random, kind)(3)):
+        killed = fit(epochs=1)
+    with in_use(getattr(np.random, kind)(4)):
+        assert [*killed, *fit(epochs=2, resume=tmp_path / path)] == whole
+    with pytest.raises(StateError, match="no states of the generators in use"):
+        fit(epochs=3, resume=tmp_path / path)

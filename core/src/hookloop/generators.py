@@ -11,22 +11,37 @@ def capture() -> dict[str, Any]:
     """Take the states of Python's, NumPy's and torch's generators, CUDA's included, as plain data.
 
     Returns:
-        ``python``: list of ints; ``numpy``: list with an int64 tensor of shape (624,); ``torch``:
-        uint8 tensor; ``cuda``: list of uint8 tensors, one a device.
+        ``python``: list of ints; ``numpy``: list with an int64 tensor of shape (624,), or what
+        another bit generator than NumPy's own says of itself; ``torch``: uint8 tensor; ``cuda``:
+        list of uint8 tensors, one a device.
     """
     import numpy
     import torch
 
     version, internal, gauss = random.getstate()
-    numbers: Any = numpy.random.get_state(legacy=True)
-    name, keys, position, has_gauss, cached = numbers
-    keys = torch.from_numpy(keys.astype("int64"))
     return {
         "python": [version, list(internal), gauss],
-        "numpy": [str(name), keys, int(position), int(has_gauss), float(cached)],
+        "numpy": _of_numpy(numpy.random.get_state(legacy=False)),
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if cuda_in_use() else [],
     }
+
+
+def _of_numpy(state: Mapping[str, Any]) -> Any:
+    if state["bit_generator"] != "MT19937":
+        return _listed(state)
+    import torch
+
+    keys = torch.from_numpy(state["state"]["key"].astype("int64"))
+    at, has_gauss, cached = state["state"]["pos"], state["has_gauss"], state["gauss"]
+    return ["MT19937", keys, int(at), int(has_gauss), float(cached)]
+
+
+def _listed(value: Any) -> Any:
+    """Make plain data of what NumPy says of a bit generator: numbers, and arrays of them."""
+    if isinstance(value, Mapping):
+        return {key: _listed(one) for key, one in value.items()}
+    return value.tolist() if hasattr(value, "tolist") else value
 
 
 def restore(state: Mapping[str, Any]) -> None:
@@ -42,8 +57,10 @@ def restore(state: Mapping[str, Any]) -> None:
         torch.cuda.set_rng_state_all([one.cpu() for one in state["cuda"]])
 
 
-def numpy_state(saved: Any) -> tuple[Any, ...]:
+def numpy_state(saved: Any) -> Any:
     """Give NumPy's part of what `capture` took as NumPy takes it."""
+    if isinstance(saved, Mapping):
+        return saved
     name, keys, position, has_gauss, cached = saved
     return (name, keys.numpy().astype("uint32"), position, has_gauss, cached)
 

@@ -124,13 +124,14 @@ def _check_random(now: Mapping[str, Any]) -> None:
     try:
         version, internal, gauss = now["python"]
         random.Random().setstate((version, tuple(internal), gauss))
-        numpy.random.RandomState(0).set_state(generators.numpy_state(now["numpy"]))
+        own = type(numpy.random.get_bit_generator())  # type: ignore[attr-defined]
+        numpy.random.RandomState(own()).set_state(generators.numpy_state(now["numpy"]))
         torch.Generator().set_state(now["torch"].cpu())
         sound = is_list(now["cuda"])
         sound = sound and all(one.dtype == torch.uint8 and one.ndim == 1 for one in now["cuda"])
     except Exception:  # each library has errors of its own for what is none
         sound = False
-    need(sound, "its random numbers are no states of generators")
+    need(sound, "its random numbers are no states of the generators in use")
 
 
 def check_optimizers(
