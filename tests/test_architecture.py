@@ -35,7 +35,7 @@ MODULE_LINES, FUNCTION_LINES = 300, 40
 #: What the author of a callback has to know, and how many lines of code that may have.
 AUTHORS_PART, AUTHORS_LINES = ("hookspecs", "callback", "logs", "monitor", "loop"), 600
 #: The design wished for 1,500; docs/decisions/0003 says what became of that, and why.
-CONTRACT_LINES = 4065
+CONTRACT_LINES = 4100
 #: Each with the reason why it is one.
 LONG_FUNCTIONS = {"fitting.py:Fitting._batches": "the step, line by line: a call each would cost"}
 LONG_MODULES = {"hookspecs.py": "the contract in prose"}

@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -656,3 +657,33 @@ def test_a_background_job_s_failure_reaches_whoever_asks() -> None:
     with pytest.raises(ZeroDivisionError):
         failed.result()
     assert after.result() == "ran"
+
+
+def test_what_is_done_at_once_comes_after_what_the_writer_was_given_before() -> None:
+    """As a copy of a file that is deleted next; what it raises is the future's."""
+    done: list[str] = []
+    gate = threading.Event()
+    files.background(lambda: (gate.wait(30), done.append("before")))
+    threading.Timer(0.1, gate.set).start()
+    assert files.at_once(lambda: done.append("now")).done()
+    assert done == ["before", "now"]
+    with pytest.raises(ZeroDivisionError):
+        files.at_once(lambda: 1 // 0).result()
+
+
+def test_there_is_a_writer_while_the_interpreter_ends() -> None:
+    """Python ends its threads before it runs what is left to do."""
+    script = """
+import atexit
+from hookloop import files
+
+def save():
+    print(files.background(lambda: 3).result(), files.at_once(lambda: 4).result())
+
+files.background(int)
+atexit.register(save)
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (ended.stdout, ended.stderr) == ("3 4\n", "")

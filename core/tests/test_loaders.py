@@ -133,22 +133,34 @@ def test_a_process_ends_though_workers_are_stuck() -> None:
     assert leave(trains=False) == "samples 8\n"
 
 
-#: Starts a worker that takes its time to begin.
+#: Starts a worker that takes its time to begin: until a file is there.
 BEGINS = """
-import time
+import sys, time
+from pathlib import Path
 import torch
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset
 from hookloop.data import make_source
 
-def begin(worker):
+def wait():
     print("begins", flush=True)
-    time.sleep(2)
+    while not Path("go").exists():
+        time.sleep(0.01)
+
+def begin(worker):
+    if WHERE != "in the dataset":
+        wait()
+    if WHERE == "and fails":
+        raise ValueError("it does not begin")
+
+class Data(IterableDataset):
+    def __iter__(self):
+        if WHERE == "in the dataset":
+            wait()
+        return iter([(torch.zeros(1), torch.zeros(1))] * 16)
 
 if __name__ == "__main__":
-    data = TensorDataset(torch.zeros(16, 1), torch.zeros(16, 1))
-    context = "METHOD"
     loader = DataLoader(
-        data, 8, num_workers=1, worker_init_fn=begin, multiprocessing_context=context
+        Data(), 8, num_workers=1, worker_init_fn=begin, multiprocessing_context=METHOD
     )
     source = make_source(loader, batch_size=None, shuffle=False, device=torch.device("cpu"))
     for _ in source.batches(0, 0):
@@ -159,20 +171,25 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("kills", [True, False])
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize("where", ["in worker_init_fn", "and fails", "in the dataset"])
 def test_a_worker_ends_whose_process_was_killed_before_it_began(
-    method: str, kills: bool, tmp_path: Path
+    where: str, method: str, kills: bool, tmp_path: Path
 ) -> None:
     """It would keep its memory, and whoever reads what the process wrote would wait for ever."""
     script = tmp_path / "begins.py"
-    script.write_text(BEGINS.replace("METHOD", method))
-    told = {"stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen([sys.executable, script], **told) as process:
+    script.write_text(BEGINS.replace("METHOD", repr(method)).replace("WHERE", repr(where)))
+    told = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    command = [sys.executable, script]
+    with subprocess.Popen(command, cwd=tmp_path, start_new_session=True, **told) as process:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == "begins\n"
             if kills:
                 process.kill()
-            assert process.communicate(timeout=30)[0] == ("" if kills else "reads\nreads\n")
+                process.wait()
+            (tmp_path / "go").touch()
+            reads = "" if kills or where == "and fails" else "reads\nreads\n"
+            assert process.communicate(timeout=30)[0] == reads
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

@@ -51,6 +51,19 @@ class Unfreezes(Callback):
             optimizer.add_param_group({"params": named, "lr": 0.02})
 
 
+class UnfreezesGradually(Callback):
+    """Has the optimizer train a layer more when each epoch begins, that which goes on included."""
+
+    def __init__(self, *layers: int) -> None:
+        self.layers = layers
+
+    def on_epoch_begin(self, epoch: int) -> None:
+        if epoch:
+            layer = self.model[self.layers[epoch - 1]].requires_grad_(True)
+            group = {"params": layer.parameters(), "nesterov": True, "name": f"of {epoch}"}
+            self.loop.optimizers[0].add_param_group(group)
+
+
 class Complex(nn.Module):
     """Has a weight of the one type of torch's that safetensors lacks."""
 
@@ -68,17 +81,20 @@ class Forgetful(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.layer = nn.Linear(6, 2)
-        for name, value in (("mask", torch.ones(6)), ("sum", torch.zeros(6)), ("last", None)):
+        made = {
+            "mask": torch.ones(6),
+            "sum": torch.zeros(6),
+            "count": torch.zeros(()),
+            "late": None,
+        }
+        for name, value in made.items():
             self.register_buffer(name, value, persistent=False)
-        self.register_buffer("count", torch.zeros(()), persistent=False)
 
     def forward(self, x: Any) -> Any:
-        if self.training:
-            self.sum += x.mean(0)
-            self.count = self.count + 1
-            self.last = x.detach().mean(0) if self.last is None else 0.5 * (self.last + x.mean(0))
-        late = 0 if self.last is None else self.last
-        return self.layer(x * self.mask + self.sum / (1 + self.count) + late)
+        self.sum += x.mean(0)
+        self.count = self.count + 1
+        self.late = torch.ones(6) if self.late is None else self.late
+        return self.layer((x + self.sum / self.count) * self.mask * self.late)
 
 
 class Uneven(torch.optim.SGD):
@@ -111,6 +127,11 @@ def adam_of_trained(parameters: Any) -> torch.optim.Optimizer:
     return torch.optim.Adam([one for one in parameters if one.requires_grad], lr=0.1)
 
 
+def sgd_of_trained(parameters: Any) -> torch.optim.Optimizer:
+    trained = [one for one in parameters if one.requires_grad]
+    return torch.optim.SGD([{"params": trained, "name": "head"}], lr=0.1, momentum=0.9)
+
+
 def named_adam_of_trained(parameters: Any) -> torch.optim.Optimizer:
     named = ((f"p{i}", one) for i, one in enumerate(parameters) if one.requires_grad)
     return torch.optim.Adam(named, lr=0.1)
@@ -132,7 +153,6 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Any, list[type[Callback]]]] = {
     "complex128": (Complex, "sgd:lr=0.1,momentum=0.9", []),
     "Adafactor": (plain, torch.optim.Adafactor, []),
     "somebody's optimizer": (plain, lambda parameters: Uneven(parameters, lr=0.1), []),
-    "buffers that are not persistent": (Forgetful, "adam:lr=0.1", []),
     "frozen in the middle": (plain, "adam:lr=0.1", [Switches]),
     "unfrozen in the middle": (frozen, adam_of_trained, [Unfreezes]),
     "unfrozen in the middle, by name": (frozen, named_adam_of_trained, [Unfreezes]),
@@ -162,7 +182,7 @@ def test_a_group_that_was_added_before_two_restarts_is_added_again(tmp_path: Pat
     saves = Saves(tmp_path / "two", epoch=2)
     train(frozen, adam_of_trained, Unfreezes(), saves, resume=tmp_path / "one")
     again = train(frozen, adam_of_trained, Unfreezes(), resume=tmp_path / "two")
-    assert load_state(tmp_path / "two")["loop"]["added"] == [[["0.weight", "0.bias"]]]
+    assert load_state(tmp_path / "two")["loop"]["added_groups"] == [[["0.weight", "0.bias"]]]
     one, other = (run.optimizer.state_dict() for run in (whole, again))
     assert one["param_groups"] == other["param_groups"]
     assert [group["lr"] for group in one["param_groups"]] == [0.1, 0.02]
@@ -170,11 +190,50 @@ def test_a_group_that_was_added_before_two_restarts_is_added_again(tmp_path: Pat
     assert differences(whole.model.state_dict(), again.model.state_dict()) == []
 
 
+@pytest.mark.reliability("A1")
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_groups_that_are_added_as_epochs_begin_are_there_once_and_in_order(
+    epoch: int, tmp_path: Path
+) -> None:
+    """In the epoch that goes on the callback adds one again, and the others are missing."""
+
+    def unfreezes() -> Callback:
+        return UnfreezesGradually(0, 1)
+
+    def model() -> nn.Module:
+        made = frozen()
+        made[1].requires_grad_(False)
+        return made
+
+    whole = train(model, sgd_of_trained, unfreezes(), Saves(tmp_path / "state", epoch=epoch))
+    again = train(model, sgd_of_trained, unfreezes(), resume=tmp_path / "state")
+    one, other = (run.optimizer.state_dict() for run in (whole, again))
+    assert [group["name"] for group in one["param_groups"]] == ["head", "of 1", "of 2"]
+    assert one["param_groups"] == other["param_groups"]
+    assert differences(one["state"], other["state"]) == []
+    assert differences(whole.model.state_dict(), again.model.state_dict()) == []
+
+
+def test_another_group_than_in_the_run_that_was_saved_is_refused(tmp_path: Path) -> None:
+    """Though it is as large, it would get what the optimizer held of other parameters."""
+
+    def model() -> nn.Module:
+        return nn.Sequential(nn.Linear(6, 6), nn.Linear(6, 6), nn.Linear(6, 2))
+
+    def of_head(parameters: Any) -> torch.optim.Optimizer:
+        *_, weight, bias = parameters
+        return torch.optim.SGD([weight, bias], lr=0.1, momentum=0.9)
+
+    train(model, of_head, UnfreezesGradually(0, 1), Saves(tmp_path / "state"))
+    with pytest.raises(StateError, match=r"\['1.weight', '1.bias'\]\] added .*'0.weight'"):
+        train(model, of_head, UnfreezesGradually(1, 0), resume=tmp_path / "state")
+
+
 def test_a_group_of_parameters_that_this_model_lacks_is_refused(tmp_path: Path) -> None:
     """Nobody knows which were meant; the optimizer stays as it is."""
     train(frozen, adam_of_trained, Unfreezes(), Saves(tmp_path / "state"))
     state = load_state(tmp_path / "state")
-    state["loop"]["added"] = [[["0.weight", "?"]]]
+    state["loop"]["added_groups"] = [[["0.weight", "?"]]]
     save_state(tmp_path / "other", state)
     trainer = Trainer(frozen(), loss="cross_entropy", optimizer=adam_of_trained, device="cpu")
     with pytest.raises(StateError, match=r"groups \[\[4, 2\]\], this run of \[\[4\]\]"):
@@ -182,12 +241,14 @@ def test_a_group_of_parameters_that_this_model_lacks_is_refused(tmp_path: Path) 
     assert len(trainer.optimizer.param_groups) == 1
 
 
-def test_a_state_has_the_buffers_that_change_in_training_alone(tmp_path: Path) -> None:
-    """What is as it was when the run began, a mask or a table, is made by the model itself."""
-    train(Forgetful, "adam", Saves(tmp_path / "state"))
-    buffers = load_state(tmp_path / "state")["loop"]["buffers"]
-    assert buffers.keys() == {"sum", "last", "count"}
-    assert buffers["count"] == 6
+def test_buffers_that_change_but_are_in_no_state_are_told_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not those that stay as they are, nor a table that is made late."""
+    train(Forgetful, "adam", Saves(tmp_path / "one"), Saves(tmp_path / "two", epoch=2))
+    out = capsys.readouterr().out
+    assert out.count("Buffers that are not persistent change in training") == 1
+    assert "in no saved state: sum, count. A run that goes on begins with those of a new" in out
 
 
 def test_layers_that_are_frozen_from_the_beginning_stay_what_the_new_run_makes_them(
@@ -213,9 +274,8 @@ def test_layers_that_are_frozen_from_the_beginning_stay_what_the_new_run_makes_t
     [
         (("optimizers", 0, "state", 0, "step"), torch.tensor(1 + 2j)),
         (("rng", "now", "cuda"), torch.zeros(0)),
-        (("loop", "buffers"), {"sum": 1}),
-        (("loop", "added"), [1]),
-        (("loop", "added"), [[[1]]]),
+        (("loop", "added_groups"), [1]),
+        (("loop", "added_groups"), [[[1]]]),
         (("loop", "switched"), [1]),
         (("loop", "switched"), {"training": {"0": "no"}}),
     ],

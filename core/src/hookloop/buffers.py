@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from hookloop.soundness import is_dense, need
+from hookloop.errors import listed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -14,48 +13,33 @@ if TYPE_CHECKING:
 Noted = dict[str, "tuple[Tensor, int]"]
 
 
-def of(model: Any) -> Noted:
+def noted(model: Any) -> Noted:
     """Note the buffers that are not persistent, as they are now."""
-    found = ((name, module._buffers.get(key)) for name, module, key in _places(model))
-    return {name: (one, _version(one)) for name, one in found if one is not None}
-
-
-def _places(model: Any) -> Iterator[tuple[str, Any, str]]:
-    """Name every buffer that is not persistent, with its module and its name there."""
-    for path, module in model.named_modules() if hasattr(model, "named_modules") else ():
-        for key in getattr(module, "_non_persistent_buffers_set", ()):
-            yield f"{path}.{key}".lstrip("."), module, key
-
-
-def _version(tensor: Any) -> int:
-    return 0 if tensor.is_inference() else int(tensor._version)
-
-
-def changed(before: Noted, model: Any) -> dict[str, Tensor]:
-    """Give those that were changed or replaced since they were noted: most are constants."""
     return {
-        name: value
-        for name, (value, version) in of(model).items()
-        if name not in before or before[name][0] is not value or before[name][1] != version
+        f"{path}.{key}".lstrip("."): (one, 0 if one.is_inference() else one._version)
+        for path, module in (model.named_modules() if hasattr(model, "named_modules") else ())
+        for key, one in module._buffers.items()
+        if one is not None and key in module._non_persistent_buffers_set
     }
 
 
-def check(saved: Any) -> None:
-    """Refuse what `changed` cannot have given; a state of an earlier hookloop has none."""
-    sound = isinstance(saved, Mapping)
-    sound = sound and all(hasattr(one, "layout") and is_dense(one) for one in saved.values())
-    need(sound, "what it has of buffers are no tensors")
+def changed(before: Noted, model: Any) -> str | None:
+    """Say which of them were changed, in place or by others of their shape: no state has them.
 
-
-def put_back(model: Any, saved: Mapping[str, Tensor], device: Any) -> None:
-    """Give a model those buffers that a state has.
-
-    Args:
-        model: The model.
-        saved: What `changed` gave.
-        device: Where to, if the model has not made the buffer yet.
+    Most never do: they are masks and tables, which the model makes itself, some of them late or
+    anew for a longer input. What goes by torch's count of changes, ``.data`` for one, is not seen.
     """
-    for name, module, key in _places(model):
-        if name in saved:
-            own = module._buffers.get(key)
-            module._buffers[key] = saved[name].to(device if own is None else own.device, copy=True)
+    now = noted(model)
+    found = [
+        name
+        for name, (value, version) in before.items()
+        if name in now and now[name][0].shape == value.shape
+        if now[name][0] is not value or now[name][1] != version
+    ]
+    if not found:
+        return None
+    return (
+        f"Buffers that are not persistent change in training, and are in no saved state: "
+        f"{listed(found[:4])}. A run that goes on begins with those of a new model.\n"
+        "fix: register_buffer(..., persistent=True), unless they do not matter"
+    )

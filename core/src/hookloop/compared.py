@@ -60,20 +60,22 @@ def made_of(loop: Loop) -> dict[str, Any]:
 
 def optimizers_of(loop: Loop) -> list[dict[str, Any]]:
     """Describe the optimizers of a run."""
-    names = groups.names_of(loop.model)
-    return [_optimizer(one, names) for one in loop.optimizers]
+    return [_optimizer(one, loop.model) for one in loop.optimizers]
 
 
-def _optimizer(optimizer: Optimizer, names: Mapping[int, str]) -> dict[str, Any]:
+def _optimizer(optimizer: Optimizer, model: Any) -> dict[str, Any]:
+    names = groups.names_of(optimizer.param_groups, model)
     described = [
         {
-            "parameters": [names.get(id(one), "?") for one in group["params"]],
+            "parameters": parameters,
             "settings": {
                 **{key: as_plain(v) for key, v in group.items() if key not in _NO_SETTINGS},
                 "lr": rate,
             },
         }
-        for group, rate in zip(optimizer.param_groups, rates.of(optimizer), strict=True)
+        for group, parameters, rate in zip(
+            optimizer.param_groups, names, rates.of(optimizer), strict=True
+        )
     ]
     return {"class": type(optimizer).__name__, "groups": described}
 
@@ -106,14 +108,10 @@ def host(loop: Loop, saved: Mapping[str, Any]) -> Iterator[Difference]:
 
 def optimizers(loop: Loop, saved: Mapping[str, Any]) -> Iterator[Difference]:
     """Find in what saved optimizers are not those of the run."""
-    same, states = "use the same class", [one["param_groups"] for one in saved["optimizers"]]
-    sizes, keys = (
-        [
-            [[take(group) for group in one] for one in some]
-            for some in (states, groups.of(loop, saved))
-        ]
-        for take in (_size, _keys)
-    )
+    same, own = "use the same class", groups.completed(loop, saved)
+    both = [one["param_groups"] for one in saved["optimizers"]], own
+    sizes = [[[len(group["params"]) for group in one] for one in some] for some in both]
+    keys = [[[sorted({*group} - _NO_SETTINGS) for group in one] for one in some] for some in both]
     then, now = _config(saved)["optimizers"], optimizers_of(loop)
     if sizes[0] != sizes[1]:
         what = f"The state has optimizers of groups {sizes[0]}, this run of {sizes[1]}."
@@ -123,20 +121,13 @@ def optimizers(loop: Loop, saved: Mapping[str, Any]) -> Iterator[Difference]:
         yield f"The state is of the optimizer {classes[0]}; this run has {classes[1]}.", same
     elif keys[0] != keys[1]:
         yield "The state is of another kind of optimizer.", same
-    elif then:
-        for before, after in _groups(then, now):
-            if before["parameters"] != after["parameters"]:
-                names = [listed(map(str, one["parameters"][:_SHOWN])) for one in (before, after)]
+    for old, more, some in zip(then, groups.names_in(saved), own, strict=False):
+        before = [*(group["parameters"] for group in old["groups"]), *more]
+        for one, other in zip(before, groups.names_of(some, loop.model), strict=False):
+            if one != other and sizes[0] == sizes[1]:
+                names = [listed(map(str, names[:_SHOWN])) for names in (one, other)]
                 what = f"An optimizer's group had the parameters {names[0]}; now {names[1]}."
                 yield what, "give it the parameters in the same order"
-
-
-def _size(group: Mapping[str, Any]) -> int:
-    return len(group["params"])
-
-
-def _keys(group: Mapping[str, Any]) -> list[str]:
-    return sorted({*group} - _NO_SETTINGS)
 
 
 def _groups(then: Any, now: Any) -> Iterator[tuple[Any, Any]]:

@@ -83,7 +83,7 @@ class Driver:
         if self.loop.supports("state"):
             self.loop.made = {"optimizers": compared.optimizers_of(self.loop)}
             self.loop.switches = switches.of(self.loop.model)
-            self.loop.buffers = buffers.of(self.loop.model)
+            self.loop.buffers = buffers.noted(self.loop.model)
         self.training = True
         self.registry.begin("on_train_begin")
         self.fire("on_train_begin", Logs())

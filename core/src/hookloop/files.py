@@ -479,7 +479,29 @@ def background(job: Callable[[], Any]) -> Future[Any]:
     Returns:
         Its future: ``result()`` waits for it, and raises what it raised.
     """
-    return _writer().submit(job)
+    try:
+        return _writer().submit(job)
+    except RuntimeError:  # the interpreter is ending, and has ended the writer
+        return _done(job)
+
+
+def at_once(job: Callable[[], Any]) -> Future[Any]:
+    """Do a job in this thread, after all that the writer was given before.
+
+    Returns:
+        Its future, which is done; what interrupts the job is raised.
+    """
+    background(int).result()
+    return _done(job)
+
+
+def _done(job: Callable[[], Any]) -> Future[Any]:
+    future: Future[Any] = Future()
+    try:
+        future.set_result(job())
+    except Exception as error:
+        future.set_exception(error)
+    return future
 
 
 @cache

@@ -11,6 +11,7 @@ from multiprocessing import active_children, get_context, parent_process, resour
 from typing import Any
 from weakref import WeakSet, proxy
 
+import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from hookloop.signals import heeded
@@ -78,40 +79,57 @@ def begin(loader: Any) -> Iterator[Any]:
     if not getattr(loader, "num_workers", 0) or not hasattr(signal, "pthread_sigmask"):
         return iter(loader)
     context = getattr(loader, "multiprocessing_context", None) or get_context()
-    forks = context.get_start_method() == "fork"
-    with _signals_blocked(forks=forks), _no_orphans(loader, forks=forks):
+    forked = context.get_start_method() == "fork"
+    with _signals_blocked(forked=forked), _no_orphans(loader, forked=forked):
         iterator: Iterator[Any] = iter(loader)
     _keep_queues(iterator)
     return iterator
 
 
 @contextmanager
-def _no_orphans(loader: Any, *, forks: bool) -> Iterator[None]:
+def _no_orphans(loader: Any, *, forked: bool) -> Iterator[None]:
     """Have workers end whose process was killed while it started them.
 
-    torch has a worker remember, once it has begun, which process it belongs to. One that began too
-    late would wait for ever, with what it holds: memory, and the files that it shares.
+    torch has a worker ask, once it has begun, which process it belongs to. One that began too late
+    would wait for ever, with what it holds: memory, and the files that it shares.
     """
     if not isinstance(loader, DataLoader):
         yield
         return
-    chosen = loader.worker_init_fn
-    loader.worker_init_fn = partial(_begin_worker, chosen, forks)
+    chosen: Any = loader.worker_init_fn
+    if isinstance(chosen, partial) and chosen.func is _begin_worker:  # set by another thread
+        chosen = chosen.args[0]
+    with suppress(AttributeError):  # of a loader that lets nothing be set
+        loader.worker_init_fn = partial(_begin_worker, chosen, forked)
     try:
         yield
     finally:
-        loader.worker_init_fn = chosen
+        with suppress(AttributeError):
+            loader.worker_init_fn = chosen
 
 
 def _begin_worker(chosen: Callable[[int], None] | None, forked: bool, worker: int) -> None:
+    """Have a worker know its process from the start, and do what the user has it do."""
+    torch_s: Any = torch.utils.data._utils.worker
+    torch_s.ManagerWatchdog = partial(_Watchdog, forked)
     if chosen is not None:
         chosen(worker)
-    # A fork keeps the pipe open by which its elder siblings would learn that the process is gone.
-    # Any other worker may be the child of a server.
-    parent: Any = parent_process()
-    gone = parent.pid != os.getppid() if forked else not parent.is_alive()
-    if gone:
-        raise SystemExit
+
+
+class _Watchdog:
+    """Tells whether the process lives that started this worker, in the place of torch's.
+
+    Args:
+        forked: Whether the worker is its fork. Then its siblings may hold the pipe open by which it
+            would hear of the end. Otherwise it may be a child of the server that starts workers.
+    """
+
+    def __init__(self, forked: bool) -> None:
+        self._forked, self._process = forked, parent_process()
+
+    def is_alive(self) -> bool:
+        process: Any = self._process
+        return bool(process.pid == os.getppid() if self._forked else process.is_alive())
 
 
 def _keep_queues(iterator: Any) -> None:
@@ -125,11 +143,11 @@ def _keep_queues(iterator: Any) -> None:
 
 
 @contextmanager
-def _signals_blocked(*, forks: bool) -> Iterator[None]:
+def _signals_blocked(*, forked: bool) -> Iterator[None]:
     others = {*active_children()}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heeded())
     try:
-        if not forks:  # then Python needs one process more, after which it lets signals through
+        if not forked:  # then Python needs one process more, after which it lets signals through
             resource_tracker.ensure_running()
             signal.pthread_sigmask(signal.SIG_BLOCK, heeded())
         yield

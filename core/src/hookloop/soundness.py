@@ -170,7 +170,7 @@ def _is_setting(key: str, own: Any, saved: Any) -> bool:
     """Tell whether an optimizer can have a setting: flags decide what else it has to hold."""
     if isinstance(own, bool) and key not in ("foreach", "fused"):
         return own is saved
-    return alike(own, saved) and (own is not None or _is_scalar(saved))
+    return alike(own, saved) and (own is not None or is_scalar(saved))
 
 
 def _check_held(parameter: Any, index: Any, held: Any) -> None:
@@ -211,6 +211,9 @@ def undone_if_it_fails(loop: Loop) -> Iterator[None]:
 
 def _ways_back(loop: Loop) -> Iterator[Callable[[], Any]]:
     """Copy what is about to be replaced, and give the functions that put it back."""
+    for optimizer in loop.optimizers:
+        groups = optimizer.param_groups
+        yield partial(groups.__setitem__, slice(None), list(groups))
     for callback in loop.callbacks.values():
         if hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict"):
             with suppress(Exception):  # one that is off may have none
@@ -278,5 +281,5 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float) or bool(one)
 
 
-def _is_scalar(value: Any) -> bool:
+def is_scalar(value: Any) -> bool:
     return value is None or isinstance(value, bool) or _is_number(value)

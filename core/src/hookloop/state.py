@@ -24,11 +24,14 @@ def capture(loop: Loop) -> dict[str, Any]:
 
     The position in it, ``state["loop"]["epoch"]`` and ``["batch"]``, is that of the next batch.
     """
+    said = buffers.changed(loop.buffers, loop.model)
+    if said is not None:
+        loop.buffers = {}  # said once
+        loop.message(said)
     extra = loop.extra_state()
     own = capture_callbacks(loop, loop.position or (0, 0))
     own["loop"]["switched"] = switches.changed(loop.switches, loop.model)
-    own["loop"]["buffers"] = buffers.changed(loop.buffers, loop.model)
-    own["loop"]["added"] = groups.added(loop)
+    own["loop"]["added_groups"] = groups.added(loop)
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -100,8 +103,7 @@ def check(loop: Loop, saved: Mapping[str, Any]) -> None:
     soundness.check_own(saved)
     soundness.check_shape(saved)
     switches.check(saved["loop"].get("switched", {}))
-    buffers.check(saved["loop"].get("buffers", {}))
-    groups.check(saved["loop"].get("added", []))
+    groups.check(saved)
     wrong = differences(loop.model, saved["model"])
     model = f"The state is of another model: {'; '.join(wrong[:4])}."
     found = [(model, "build the model as it was when the state was saved")] if wrong else []
@@ -109,7 +111,7 @@ def check(loop: Loop, saved: Mapping[str, Any]) -> None:
     found += compared.optimizers(loop, saved)
     found += compared.callbacks(loop, saved["callbacks"])
     compared.refuse([*found, *loop.differences(saved)])
-    soundness.check_optimizers(loop, groups.of(loop, saved), saved["optimizers"])
+    soundness.check_optimizers(loop, groups.completed(loop, saved), saved["optimizers"])
 
 
 def check_callbacks(loop: Loop, saved: Any) -> None:
@@ -177,13 +179,12 @@ def apply(loop: Loop, saved: Mapping[str, Any]) -> None:
     if changed is not None:
         loop.message(changed)
     with soundness.undone_if_it_fails(loop):
+        groups.complete(loop, saved)
         _load_callbacks(loop, saved)
         loop.load_extra_state(saved)
         if loop.model is not None:
             loop.model.load_state_dict(saved["model"])
     switches.put_back(loop.model, saved["loop"].get("switched", {}))
-    buffers.put_back(loop.model, saved["loop"].get("buffers", {}), loop.device)
-    groups.grow(loop, saved)
     for optimizer, state in zip(loop.optimizers, saved["optimizers"], strict=True):
         optimizer.load_state_dict(state)
     loop.rate_set = None  # the rate is that of the earlier run now, and nobody overwrote it

@@ -123,7 +123,7 @@ class BackupAndRestore(Callback):
     def on_exception(self, exception: BaseException) -> None:
         if self._held is not None and not self.loop.failed:
             self._settle(wait=True)
-            self._begin(self._held)
+            self._begin(self._held, files.background)
 
     @hookimpl(trylast=True)
     def on_train_end(self, logs: Mapping[str, Any] | None = None) -> None:
@@ -201,21 +201,28 @@ class BackupAndRestore(Callback):
         self._saved, self._held = place, None
         try:
             state = self.loop.state_dict()
-            self._begin(self._snapshot.copy(state) if self.async_save else state)
+            if self.async_save:
+                self._begin(self._snapshot.copy(state), files.background)
+            else:
+                self._begin(state, files.at_once)
         except HookloopError as error:
             self._fail(error)
         if not self.async_save:
             self._settle(wait=True)
 
-    def _begin(self, state: Mapping[str, Any]) -> None:
+    def _begin(self, state: Mapping[str, Any], begin: Callable[..., Future[Path]]) -> None:
         """Have a state written after all that was given to the writer before.
 
-        Always by the writer, so that no state is on disk before the files that it speaks of.
+        So that none is on disk before the files that it speaks of.
+
+        Args:
+            state: What to write.
+            begin: `files.background` or `files.at_once`.
         """
         if self._lock is not None:
             self._lock.check()
         job = partial(_states.write, self.backup_dir, state, self.keep, list(self._damaged))
-        self._saving = files.background(job)
+        self._saving = begin(job)
 
     def _settle(self, *, wait: bool) -> None:
         """Take note of how the last save went, if it is done or is to be waited for."""

@@ -194,10 +194,7 @@ class ModelCheckpoint(Callback):
     # -- saving ------------------------------------------------------------------------------
 
     def _save(self, path: str, logs: Mapping[str, Any], epoch: int, value: float | None) -> None:
-        """Copy the state, into memory that no earlier save is using, and have it written.
-
-        By the one writer also in place, as what another callback does with a file comes first.
-        """
+        """Copy the state, into memory that no earlier save is using, and have it written."""
         if self.verbose:
             self.loop.message(f"Epoch {epoch}: {self._reason(value)}saving model to {path}")
         before = self._decided()
@@ -211,7 +208,8 @@ class ModelCheckpoint(Callback):
             self._fail(error, path, before)
             return
         job = partial(_file.write, path, state, self.monitor, value, list(self._kept.doomed))
-        self._saving = Saving(path, logs, before, files.background(job))
+        begin = files.background if self.async_save else files.at_once
+        self._saving = Saving(path, logs, before, begin(job))
         if not self.async_save:
             self._settle(wait=True)
 
