@@ -148,16 +148,18 @@ def check_optimizers(
         StateError: Naming the group or parameter.
     """
     for optimizer, its_groups, state in zip(loop.optimizers, groups, saved, strict=True):
+        held = {
+            key: _mapping(one, "what an optimizer holds") for key, one in state["state"].items()
+        }
         for own, group in zip(its_groups, state["param_groups"], strict=True):
             for key in own.keys() & group.keys() - {"params"}:
                 what = f"{key} of a group of an optimizer is {_shown(group[key])}"
                 need(_is_setting(key, own[key], group[key]), what)
             if _is_known(optimizer):
                 for parameter, index in zip(own["params"], group["params"], strict=True):
-                    _check_held(parameter, index, state["state"].get(index, {}))
-        parts = [_mapping(one, "what an optimizer holds") for one in state["state"].values()]
-        alone = _is_known(optimizer) and len({frozenset(one) for one in parts if one}) > 1
-        need(not alone, "an optimizer does not hold the same of all parameters")
+                    _check_held(parameter, index, held.get(index, {}))
+                kinds = {frozenset(held[index]) for index in group["params"] if held.get(index)}
+                need(len(kinds) < 2, "an optimizer does not hold the same of a group's parameters")
 
 
 def _is_known(optimizer: Any) -> bool:
