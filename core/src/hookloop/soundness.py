@@ -214,7 +214,7 @@ def undone_if_it_fails(loop: Loop) -> Iterator[None]:
 def _ways_back(loop: Loop) -> Iterator[Callable[[], Any]]:
     """Copy what is about to be replaced, and give the functions that put it back."""
     for optimizer in loop.optimizers:
-        groups = optimizer.param_groups
+        groups = getattr(optimizer, "param_groups", [])  # those of Keras have none
         yield partial(groups.__setitem__, slice(None), list(groups))
     for callback in loop.callbacks.values():
         if hasattr(callback, "state_dict") and hasattr(callback, "load_state_dict"):
