@@ -121,13 +121,14 @@ def optimizers(loop: Loop, saved: Mapping[str, Any]) -> Iterator[Difference]:
         yield f"The state is of the optimizer {classes[0]}; this run has {classes[1]}.", same
     elif keys[0] != keys[1]:
         yield "The state is of another kind of optimizer.", same
-    for old, more, some in zip(then, groups.names_in(saved), own, strict=False):
-        before = [*(group["parameters"] for group in old["groups"]), *more]
-        for one, other in zip(before, groups.names_of(some, loop.model), strict=False):
-            if one != other and sizes[0] == sizes[1]:
-                names = [listed(map(str, names[:_SHOWN])) for names in (one, other)]
-                what = f"An optimizer's group had the parameters {names[0]}; now {names[1]}."
-                yield what, "give it the parameters in the same order"
+    elif then:
+        for old, added, some in zip(then, groups.names_in(saved), own, strict=True):
+            before = [*(group["parameters"] for group in old["groups"]), *added]
+            for names in zip(before, groups.names_of(some, loop.model), strict=False):
+                if names[0] != names[1]:
+                    shown = [listed(map(str, one[:_SHOWN])) for one in names]
+                    what = f"An optimizer's group had the parameters {shown[0]}; now {shown[1]}."
+                    yield what, "give it the parameters in the same order"
 
 
 def _groups(then: Any, now: Any) -> Iterator[tuple[Any, Any]]:

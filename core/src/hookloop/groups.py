@@ -105,11 +105,9 @@ def complete(loop: Loop, saved: Mapping[str, Any]) -> None:
                 optimizer.add_param_group(_to_add(optimizer, group))
         ordered = [optimizer.param_groups[own[id(group)]] for group in groups]
         began = len(state["param_groups"]) - len(names)
-        if len(ordered) - began != len(names) or names_of(ordered[began:], loop.model) != names:
-            now = names_of(ordered[began:], loop.model)
-            message = (
-                f"The run began with groups {now} added to an optimizer; the state has {names}."
-            )
+        now = names_of(ordered[began:], loop.model)
+        if now != names or len(ordered) != len(state["param_groups"]):
+            message = f"The run began with {now} added to an optimizer; the state has {names}."
             raise StateError(message, fix="add the same groups as in the run that was saved")
         optimizer.param_groups[:] = ordered
 
